@@ -1,0 +1,230 @@
+// The session's side of the channels: what the peer asks, sends and ends. The local side, accepting
+// and dialling, is in local_ends.cpp.
+#include "bridge/channel/channel_table.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include "bridge/channel/text.hpp"
+
+namespace xenlane::bridge {
+
+ChannelTable::ChannelTable(const boost::asio::any_io_executor& executor, Role role,
+                           std::string peer_name, std::chrono::milliseconds dial_deadline)
+    : executor_(executor),
+      role_(role),
+      peer_name_(std::move(peer_name)),
+      dial_deadline_(dial_deadline),
+      session_wait_(executor) {
+  limit_session_wait();
+}
+
+ChannelTable::~ChannelTable() {
+  *alive_ = false;
+  for (auto& [id, joined] : connections_) joined.connection->close();
+}
+
+Channel* ChannelTable::find(std::string_view name) {
+  for (const auto& channel : channels_) {
+    if (channel->config.name.text() == name) return channel.get();
+  }
+  return nullptr;
+}
+
+Mux* ChannelTable::mux_of(StreamId id) {
+  Mux* current = mux();
+  return current != nullptr && current->has_stream(id) ? current : nullptr;
+}
+
+void ChannelTable::raise_all() {
+  for (const auto& channel : channels_) channel->may_accept.raise();
+}
+
+void ChannelTable::attach(SessionDriver& driver) {
+  driver_ = &driver;
+  ++session_count_;
+}
+
+void ChannelTable::handle_session_up() {
+  refusing_ = false;
+  session_wait_.cancel();
+  spdlog::info("{}: session {} up, epoch {}", peer_name_, to_hex(driver_->session().id()),
+               driver_->session().epoch());
+  raise_all();
+}
+
+void ChannelTable::detach(const std::string& reason) {
+  driver_ = nullptr;
+  down_reason_ = reason;
+  incoming_.clear();
+  auto broken = std::move(connections_);
+  connections_.clear();
+  for (auto& [id, joined] : broken) {
+    --joined.channel->stats.open;
+    ++joined.channel->stats.broken;
+    joined.connection->close();
+  }
+  for (const auto& channel : channels_) channel->waiting_remote.clear();
+  limit_session_wait();
+}
+
+void ChannelTable::limit_session_wait() {
+  session_wait_.expires_after(session_wait_max);
+  session_wait_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive) return;
+    refusing_ = true;
+    raise_all();
+  });
+}
+
+void ChannelTable::handle_event(const InputEvent& event) {
+  if (const auto* open = std::get_if<OpenRequested>(&event)) {
+    handle_open(*open);
+  } else if (const auto* refused = std::get_if<Refused>(&event)) {
+    const auto found = connections_.find(refused->id);
+    if (found == connections_.end()) return;
+    const Joined joined = found->second;
+    connections_.erase(found);
+    --joined.channel->stats.open;
+    refuse_local(*joined.channel, refused->error, escape_untrusted(refused->untrusted_reason));
+    joined.connection->close();
+  } else if (const auto* finished = std::get_if<PeerFinished>(&event)) {
+    if (const auto found = connections_.find(finished->id); found != connections_.end()) {
+      const auto connection = found->second.connection;
+      connection->finish_writing();
+    } else if (const auto early = incoming_.find(finished->id); early != incoming_.end()) {
+      early->second.finished = true;
+    }
+  } else if (const auto* stopped = std::get_if<StopRequested>(&event)) {
+    if (const auto found = connections_.find(stopped->id); found != connections_.end()) {
+      const auto connection = found->second.connection;
+      connection->stop_reading();
+    }
+  } else if (const auto* reset = std::get_if<PeerReset>(&event)) {
+    break_stream(reset->id);
+  } else if (const auto* away = std::get_if<PeerGoesAway>(&event)) {
+    spdlog::info("{}: goes away: {}", peer_name_, escape_untrusted(away->untrusted_reason));
+  }
+  raise_all();
+}
+
+void ChannelTable::break_stream(StreamId id) {
+  if (const auto early = incoming_.find(id); early != incoming_.end()) {
+    if (!early->second.early.empty()) mux()->delivered(id, early->second.early.size());
+    std::erase(early->second.channel->waiting_remote, id);
+    incoming_.erase(early);
+    return;
+  }
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return;
+  const Joined joined = found->second;
+  connections_.erase(found);
+  --joined.channel->stats.open;
+  ++joined.channel->stats.broken;
+  if (joined.connection->held_bytes() > 0) mux()->delivered(id, joined.connection->held_bytes());
+  joined.connection->close();
+}
+
+SourceBytes ChannelTable::read_source(StreamId id, const transport::WritableSpans& to) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return {0, true};
+  const Joined joined = found->second;
+  const auto result = joined.connection->read_into(to);
+  switch (result.status) {
+    case Connection::ReadStatus::bytes:
+      joined.channel->stats.bytes_out += result.bytes;
+      if (result.drained) joined.connection->wait_readable();
+      return {result.bytes, result.drained};
+    case Connection::ReadStatus::nothing_now:
+      joined.connection->wait_readable();
+      return {0, true};
+    case Connection::ReadStatus::ended:
+      mux()->finish(id);
+      joined.connection->close_if_done();
+      return {0, true};
+    case Connection::ReadStatus::broken:
+      mux()->reset(id, StreamError::broken);
+      break_stream(id);
+      return {0, true};
+  }
+  return {0, true};
+}
+
+void ChannelTable::deliver(StreamId id, const transport::ReadableSpans& untrusted_payload) {
+  if (const auto found = connections_.find(id); found != connections_.end()) {
+    const Joined joined = found->second;
+    joined.channel->stats.bytes_in += untrusted_payload.size();
+    joined.connection->deliver(untrusted_payload);
+  } else if (const auto early = incoming_.find(id); early != incoming_.end()) {
+    early->second.early.append(untrusted_payload.first);
+    early->second.early.append(untrusted_payload.second);
+  } else {
+    mux()->delivered(id, untrusted_payload.size());
+  }
+}
+
+void ChannelTable::handle_readable(StreamId id) {
+  if (Mux* current = mux_of(id)) {
+    current->source_ready(id);
+    driver_->wake();
+  }
+}
+
+void ChannelTable::handle_delivered(StreamId id, std::size_t bytes) {
+  Mux* current = mux();
+  if (current == nullptr) return;
+  current->delivered(id, bytes);
+  if (current->has_output()) driver_->wake();
+}
+
+void ChannelTable::handle_reader_gone(StreamId id) {
+  if (Mux* current = mux_of(id)) {
+    current->stop_sending(id, StreamError::cancelled);
+    driver_->wake();
+  }
+}
+
+void ChannelTable::handle_closed(StreamId id) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return;
+  --found->second.channel->stats.open;
+  connections_.erase(found);
+  raise_all();
+}
+
+void ChannelTable::handle_open(const OpenRequested& open) {
+  const auto name = ChannelName::parse(open.untrusted_name);
+  Channel* channel = name ? find(name->text()) : nullptr;
+  const auto refuse = [&](int error, const std::string& why) {
+    spdlog::info("{}: refused {}: {}", peer_name_, escape_untrusted(open.untrusted_name), why);
+    mux()->refuse(open.id, static_cast<std::uint16_t>(error), why);
+    if (channel != nullptr) refuse_local(*channel, error, why);
+  };
+  if (!name) return refuse(EINVAL, "not a channel name");
+  if (channel == nullptr) return refuse(ENOENT, "no such channel here");
+  if (!channel->config.error.empty()) return refuse(ENODEV, "the channel is disabled here");
+  const bool wants_port = open.shape == EndShape::port;
+  if (wants_port != (channel->config.end == EndKind::port) ||
+      (!wants_port && channel->config.end != EndKind::dial)) {
+    return refuse(EPROTOTYPE, "the channel's end here is of kind " +
+                                  std::string(to_string(channel->config.end)));
+  }
+  if (wants_port && channel->waiting_remote.size() >= port_waiting_max) {
+    return refuse(EAGAIN, "too many unpaired connections");
+  }
+  incoming_.emplace(open.id, Incoming{channel, {}, false});
+  if (wants_port) {
+    mux()->accept(open.id);
+    channel->waiting_remote.push_back(open.id);
+    pair_port(*channel);
+  } else {
+    boost::asio::co_spawn(executor_, dial(open.id, *channel, session_count_),
+                          boost::asio::detached);
+  }
+}
+
+}  // namespace xenlane::bridge

@@ -1,0 +1,137 @@
+// The channels of one peer: joins local Unix sockets to the session's streams by name.
+//
+// A channel's end here either listens (connections made here are dialled on the other side), dials
+// (the reverse), or is a port (both sides listen; the n-th connection of one side is paired with
+// the n-th of the other). Ports are paired on the host, so that two ends that appear at the same
+// moment cannot miss each other: the guest's end always opens the stream.
+//
+// Sessions come and go below; listeners stay. Without a session a connection waits for one for a
+// short while and is then refused: nobody hangs.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "bridge/channel/connection.hpp"
+#include "bridge/daemon/config.hpp"
+#include "bridge/session/driver.hpp"
+#include "transport/base/signal.hpp"
+
+namespace xenlane::bridge {
+
+/// Unpaired connections that one port keeps on each side; more wait in the socket's own backlog.
+inline constexpr std::size_t port_waiting_max = 64;
+
+/// How long connections may wait for a session before they are refused.
+inline constexpr std::chrono::milliseconds session_wait_max{2000};
+
+struct LastRefusal {
+  int error = 0;  ///< errno value
+  std::string message;
+};
+
+struct ChannelStats {
+  std::uint64_t open = 0;
+  std::uint64_t opened = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t broken = 0;  ///< ended by a reset or by the session's end, not by both applications
+  std::uint64_t bytes_in = 0;   ///< from the peer
+  std::uint64_t bytes_out = 0;  ///< to the peer
+  LastRefusal last_refusal;
+};
+
+/// One configured channel at run time.
+struct Channel {
+  Channel(const boost::asio::any_io_executor& executor, ChannelConfig channel_config)
+      : config(std::move(channel_config)), may_accept(executor) {}
+
+  ChannelConfig config;
+  std::string socket_path;          ///< empty when this end does not listen
+  transport::UniqueFd listener;     ///< listening socket, if this end has one
+  ChannelStats stats;
+  transport::Signal may_accept;     ///< raised when a connection that had to wait may go on
+  std::deque<transport::UniqueFd> waiting_local;  ///< host ports: connections without a partner
+  std::deque<StreamId> waiting_remote;            ///< host ports: streams without a partner
+};
+
+class ChannelTable final : public StreamOwner, private ConnectionOwner {
+ public:
+  ChannelTable(const boost::asio::any_io_executor& executor, Role role, std::string peer_name,
+               std::chrono::milliseconds dial_deadline);
+  ~ChannelTable();
+
+  /// Adds a channel; `listener` is its listening socket if its end has one. Starts accepting.
+  void add(ChannelConfig config, std::string socket_path, transport::UniqueFd listener);
+
+  /// The session that carries streams from now on; it must outlive attach()..detach().
+  void attach(SessionDriver& driver);
+  /// The session is down: every stream breaks, and `reason` is what refused connections are told.
+  void detach(const std::string& reason);
+
+  const std::vector<std::unique_ptr<Channel>>& channels() const { return channels_; }
+  std::size_t connection_count() const { return connections_.size(); }
+
+  // StreamOwner
+  void handle_session_up() override;
+  void handle_event(const InputEvent& event) override;
+  SourceBytes read_source(StreamId id, const transport::WritableSpans& to) override;
+  void deliver(StreamId id, const transport::ReadableSpans& untrusted_payload) override;
+
+ private:
+  struct Joined {
+    std::shared_ptr<Connection> connection;
+    Channel* channel;
+  };
+  /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
+  struct Incoming {
+    Channel* channel;
+    ByteQueue early;
+    bool finished = false;
+  };
+
+  // ConnectionOwner
+  void handle_readable(StreamId id) override;
+  void handle_delivered(StreamId id, std::size_t bytes) override;
+  void handle_reader_gone(StreamId id) override;
+  void handle_closed(StreamId id) override;
+
+  Mux* mux() { return driver_ != nullptr ? driver_->mux() : nullptr; }
+  Mux* mux_of(StreamId id);
+  Channel* find(std::string_view name);
+  bool may_accept(const Channel& channel);
+  void raise_all();
+  void limit_session_wait();
+  boost::asio::awaitable<void> accept_connections(Channel& channel);
+  boost::asio::awaitable<void> dial(StreamId id, Channel& channel, std::uint64_t session);
+  void handle_local_connection(Channel& channel, transport::UniqueFd socket);
+  void handle_open(const OpenRequested& open);
+  void join(StreamId id, Channel& channel, transport::UniqueFd socket);
+  void join_incoming(StreamId id, transport::UniqueFd socket);
+  void refuse_incoming(StreamId id, int error, const std::string& message);
+  void refuse_local(Channel& channel, int error, std::string message);
+  void pair_port(Channel& channel);
+  void break_stream(StreamId id);
+
+  boost::asio::any_io_executor executor_;
+  Role role_;
+  std::string peer_name_;
+  std::chrono::milliseconds dial_deadline_;
+  std::vector<std::unique_ptr<Channel>> channels_;
+  std::unordered_map<StreamId, Joined> connections_;
+  std::unordered_map<StreamId, Incoming> incoming_;
+  SessionDriver* driver_ = nullptr;
+  std::uint64_t session_count_ = 0;
+  bool refusing_ = false;
+  std::string down_reason_ = "not connected yet";
+  boost::asio::steady_timer session_wait_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace xenlane::bridge

@@ -1,0 +1,106 @@
+// One local Unix socket joined to one stream: reads it straight into the ring, writes the ring's
+// bytes straight to it, keeps aside only what the socket will not take now.
+//
+// The two directions end apart: an application's shutdown(SHUT_WR) becomes FINISH while the other
+// direction goes on. An application that closed altogether (POLLHUP) is told from one that only
+// half-closed, because only then may the peer be asked to stop sending.
+#pragma once
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bridge/wire/frame.hpp"
+#include "transport/base/unique_fd.hpp"
+#include "transport/lane.hpp"
+
+namespace xenlane::bridge {
+
+/// What a connection tells whoever owns it. None of these may destroy the connection except
+/// handle_closed, which is always the last.
+class ConnectionOwner {
+ public:
+  ConnectionOwner() = default;
+  ConnectionOwner(const ConnectionOwner&) = delete;
+  ConnectionOwner& operator=(const ConnectionOwner&) = delete;
+
+  /// The socket has bytes, or has ended.
+  virtual void handle_readable(StreamId id) = 0;
+  /// Bytes from the ring have gone to the application, or nowhere because it is gone.
+  virtual void handle_delivered(StreamId id, std::size_t bytes) = 0;
+  /// The application reads no more.
+  virtual void handle_reader_gone(StreamId id) = 0;
+  /// Both directions are over and everything is flushed.
+  virtual void handle_closed(StreamId id) = 0;
+
+ protected:
+  ~ConnectionOwner() = default;
+};
+
+/// Bytes in order, with a cheap front: append at the end, drop at the beginning.
+class ByteQueue {
+ public:
+  bool empty() const { return head_ == bytes_.size(); }
+  std::size_t size() const { return bytes_.size() - head_; }
+  std::span<const std::byte> front() const { return std::span(bytes_).subspan(head_); }
+  void append(std::span<const std::byte> bytes);
+  void drop(std::size_t count);
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::size_t head_ = 0;
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  enum class ReadStatus : std::uint8_t { bytes, nothing_now, ended, broken };
+  struct ReadResult {
+    ReadStatus status;
+    std::uint32_t bytes = 0;
+    bool drained = false;  ///< the socket gave less than there was room for
+  };
+
+  /// Takes over a connected, non-blocking stream socket. The owner must outlive the connection or
+  /// call close() first.
+  Connection(const boost::asio::any_io_executor& executor, transport::UniqueFd socket, StreamId id,
+             ConnectionOwner& owner);
+
+  StreamId id() const { return id_; }
+  /// Bytes kept aside because the application does not read.
+  std::size_t held_bytes() const { return aside_.size(); }
+
+  /// Reads what the socket has, at most to.size() bytes. `ended` is reported once; call
+  /// close_if_done() when it has been dealt with.
+  ReadResult read_into(const transport::WritableSpans& to);
+  /// Calls handle_readable when there is something to read.
+  void wait_readable();
+  /// Hands on bytes from the peer; what the socket will not take is copied aside.
+  void deliver(const transport::ReadableSpans& bytes);
+  /// No bytes follow those delivered so far: half-close once they are flushed.
+  void finish_writing();
+  /// The peer reads no more: the application's writes are to fail from now on.
+  void stop_reading();
+  /// Closes the socket when both directions are over, and tells the owner.
+  void close_if_done();
+  /// Drops the socket and everything kept aside, without further calls to the owner.
+  void close();
+
+ private:
+  void wait_writable();
+  void flush();
+  void drop_output();
+  void watch_hang_up();
+
+  boost::asio::posix::stream_descriptor socket_;
+  StreamId id_;
+  ConnectionOwner* owner_;
+  ByteQueue aside_;
+  bool reading_over_ = false;
+  bool writing_over_ = false;
+  bool finish_wanted_ = false;
+  bool waiting_readable_ = false;
+  bool waiting_writable_ = false;
+};
+
+}  // namespace xenlane::bridge

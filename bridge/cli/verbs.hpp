@@ -1,0 +1,18 @@
+// The verbs: each adds its subcommand and, when that was chosen, runs and returns the exit code.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <functional>
+
+#include "bridge/cli/context.hpp"
+
+namespace xenlane::bridge::cli {
+
+/// What the chosen verb does once the arguments are parsed.
+using Action = std::function<int(const Context&)>;
+
+void add_ls(CLI::App& app, Action& action);
+void add_status(CLI::App& app, Action& action);
+void add_connect(CLI::App& app, Action& action);
+
+}  // namespace xenlane::bridge::cli

@@ -1,0 +1,40 @@
+// A blocking client of the control protocol for the tool: one request, one reply, one deadline.
+#pragma once
+
+#include <boost/json.hpp>
+#include <boost/system/result.hpp>
+#include <chrono>
+#include <string>
+
+#include "transport/base/unique_fd.hpp"
+
+namespace xenlane::bridge {
+
+/// How long one request may take from connecting to the reply's last byte.
+inline constexpr std::chrono::milliseconds control_request_deadline{2000};
+
+struct ControlError {
+  enum class Kind {
+    no_daemon,      ///< no socket there, or nobody listens on it
+    not_permitted,  ///< EACCES or EPERM
+    failed          ///< deadline, broken connection, malformed reply, "ok":false
+  };
+  Kind kind = Kind::failed;
+  std::string text;  ///< one line, without the path
+};
+
+[[noreturn]] void throw_exception_from_error(const ControlError& error,
+                                             const boost::source_location& where);
+
+/// Connects to a Unix stream socket within the deadline; the descriptor is blocking and
+/// close-on-exec.
+boost::system::result<transport::UniqueFd, ControlError> connect_unix(
+    const std::string& path, std::chrono::milliseconds deadline = control_request_deadline);
+
+/// Sends {"v":1,"op":op} to the control socket at `path` and returns the reply, which has
+/// "ok":true.
+boost::system::result<boost::json::object, ControlError> control_request(
+    const std::string& path, const std::string& op,
+    std::chrono::milliseconds deadline = control_request_deadline);
+
+}  // namespace xenlane::bridge

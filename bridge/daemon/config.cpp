@@ -1,0 +1,104 @@
+// Questions to a loaded configuration, and how its faults are shown.
+#include "bridge/daemon/config.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "bridge/cli/exit_codes.hpp"
+
+namespace xenlane::bridge {
+
+bool ConfigLoad::has_errors() const {
+  return std::any_of(diagnostics.begin(), diagnostics.end(),
+                     [](const Diagnostic& d) { return d.severity == Severity::error; });
+}
+
+bool ConfigLoad::is_fatal() const {
+  return std::any_of(diagnostics.begin(), diagnostics.end(), [](const Diagnostic& d) {
+    return d.severity == Severity::error && d.scope == Scope::daemon;
+  });
+}
+
+std::string default_run_dir() {
+  const char* from_environment = std::getenv("XENLANE_RUN_DIR");
+  if (from_environment != nullptr && *from_environment != '\0') return from_environment;
+  return "/run/xenlane";
+}
+
+std::string default_config_path(Side side) {
+  return side == Side::host ? "/etc/xenlane/host.toml" : "/etc/xenlane/guest.toml";
+}
+
+const ChannelConfig* find_channel(const BridgeConfig& config, const ChannelName& name,
+                                  std::string_view guest) {
+  for (const ChannelConfig& channel : config.channels) {
+    if (channel.name == name && glob_matches(channel.guest, guest)) return &channel;
+  }
+  return nullptr;
+}
+
+std::vector<const ChannelConfig*> channels_for(const BridgeConfig& config, std::string_view guest) {
+  std::vector<const ChannelConfig*> found;
+  for (const ChannelConfig& channel : config.channels) {
+    if (find_channel(config, channel.name, guest) == &channel) found.push_back(&channel);
+  }
+  return found;
+}
+
+bool guest_is_served(const BridgeConfig& config, std::string_view guest) {
+  return std::any_of(config.guests.begin(), config.guests.end(),
+                     [guest](const std::string& glob) { return glob_matches(glob, guest); });
+}
+
+std::string_view to_string(EndKind end) {
+  switch (end) {
+    case EndKind::listen:
+      return "listen";
+    case EndKind::dial:
+      return "dial";
+    case EndKind::port:
+      return "port";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(LogLevel level) {
+  switch (level) {
+    case LogLevel::error:
+      return "error";
+    case LogLevel::warn:
+      return "warn";
+    case LogLevel::info:
+      return "info";
+    case LogLevel::debug:
+      return "debug";
+  }
+  return "unknown";
+}
+
+std::string format_diagnostic(const Diagnostic& diagnostic) {
+  const char* severity = diagnostic.severity == Severity::error ? "error" : "warning";
+  const std::string file = escape_untrusted(diagnostic.where.file, 4096);
+  if (diagnostic.where.line == 0)
+    return fmt::format("{}: {}: {}", file, severity, diagnostic.message);
+  return fmt::format("{}:{}: {}: {}", file, diagnostic.where.line, severity, diagnostic.message);
+}
+
+int print_check(const ConfigLoad& load, std::FILE* out) {
+  std::size_t errors = 0;
+  for (const Diagnostic& diagnostic : load.diagnostics) {
+    if (diagnostic.severity == Severity::error) ++errors;
+    fmt::print(out, "{}\n", format_diagnostic(diagnostic));
+  }
+  const auto usable = std::count_if(load.config.channels.begin(), load.config.channels.end(),
+                                    [](const ChannelConfig& c) { return c.error.empty(); });
+  fmt::print(out, "{}: errors: {}, warnings: {}, usable channels: {} of {}{}\n",
+             escape_untrusted(load.config.file, 4096), errors, load.diagnostics.size() - errors,
+             usable, load.config.channels.size(),
+             load.is_fatal() ? "; the daemon would not start" : "");
+  return errors == 0 ? exit_ok : exit_configuration;
+}
+
+}  // namespace xenlane::bridge

@@ -1,0 +1,142 @@
+// The daemons' configuration: what is in the files, checked, with every fault found in one pass.
+// A faulty channel only disables that channel; a fault elsewhere in a file is the daemon's, which
+// must not start then. Nothing here opens a socket; docs/configuration.md is the users' page.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bridge/channel/name.hpp"
+#include "bridge/channel/target.hpp"
+#include "bridge/wire/limits.hpp"
+
+namespace xenlane::bridge {
+
+/// Which daemon's files are read.
+enum class Side { host, guest };
+
+/// A place in a configuration file; line 0 is the whole file.
+struct SourceLocation {
+  std::string file;
+  std::uint32_t line = 0;
+
+  friend bool operator==(const SourceLocation&, const SourceLocation&) = default;
+};
+
+enum class EndKind {
+  listen,  ///< this side listens on the named socket, the other side dials
+  dial,    ///< connections made on the other side are dialled here, to `target`
+  port     ///< both sides listen; the n-th connections of the two sides are paired
+};
+
+struct ChannelConfig {
+  ChannelName name;
+  EndKind end = EndKind::listen;
+  std::optional<UnixTarget> target = {};  ///< set for dial, unless `error` is set
+  std::string guest = "*";                ///< glob of guest names; only used on the host
+  mode_t socket_mode = 0600;
+  std::string owner = {};  ///< as written: a user's name or number; empty: the daemon's
+  std::string group = {};
+  uid_t uid = static_cast<uid_t>(-1);  ///< `owner` resolved; -1: leave as it is
+  gid_t gid = static_cast<gid_t>(-1);
+  SourceLocation where = {};
+  std::string error = {};  ///< not empty: the channel is disabled, and why
+};
+
+using Limits = MuxLimits;
+
+struct VchanConfig {
+  std::uint32_t ring_bytes_max = 1024 * 1024;  ///< powers of two, 4 KiB to 1 MiB
+  std::uint32_t ring_bytes_min = 4 * 1024;
+};
+
+struct Timeouts {
+  std::uint32_t handshake_ms = 5000;
+  std::uint32_t xenstore_ms = 5000;
+  std::uint32_t dial_ms = 2000;
+  std::uint32_t peer_stall_ms = 60000;
+  std::uint32_t retry_ms_min = 100;
+  std::uint32_t retry_ms_max = 3000;
+};
+
+enum class LogLevel { error, warn, info, debug };
+
+struct BridgeConfig {
+  std::string run_dir;  ///< absolute, without a closing slash
+  LogLevel log_level = LogLevel::info;
+  std::vector<std::string> guests = {"*"};  ///< host only: globs of the domains that are served
+  Limits limits;
+  VchanConfig vchan;
+  Timeouts timeouts;
+  std::vector<ChannelConfig> channels;  ///< in the order of the files, disabled ones included
+  std::string file;                     ///< the main file that was asked for, read or not
+  std::string drop_in_dir;              ///< the drop-in folder; empty when there is none
+};
+
+enum class Severity { error, warning };
+
+/// What an error disables.
+enum class Scope { daemon, file, channel };
+
+struct Diagnostic {
+  SourceLocation where;
+  Severity severity = Severity::error;
+  Scope scope = Scope::daemon;
+  std::string message;
+};
+
+struct ConfigLoad {
+  BridgeConfig config;
+  std::vector<Diagnostic> diagnostics;  ///< in the order of the files and lines
+
+  bool has_errors() const;
+  /// True when an error is the daemon's own: it must not start with `config`.
+  bool is_fatal() const;
+};
+
+/// Largest configuration file that is read.
+inline constexpr std::size_t config_file_bytes_max = 1024 * 1024;
+/// Most files of one drop-in folder, and most channels of one daemon.
+inline constexpr std::size_t drop_in_files_max = 1000;
+inline constexpr std::size_t channels_max = 4096;
+
+/// The run folder without a configuration: $XENLANE_RUN_DIR, else /run/xenlane.
+std::string default_run_dir();
+
+/// "/etc/xenlane/host.toml" or "/etc/xenlane/guest.toml".
+std::string default_config_path(Side side);
+
+/// Reads `path` and then its drop-in folder (FILE.toml has FILE.d), files in byte order. Without
+/// `path` the side's default file is read, and its absence means defaults and no channels; a
+/// `path` that is given must exist. Never stops at the first fault and does not throw.
+ConfigLoad load_config(Side side, const std::optional<std::string>& path);
+
+/// The first channel of that name whose guest glob matches, disabled or not: a disabled match means
+/// that there is no such channel for this guest. Null when none matches. On the guest side pass "".
+const ChannelConfig* find_channel(const BridgeConfig& config, const ChannelName& name,
+                                  std::string_view guest);
+
+/// What find_channel() finds for this guest, over all names, in the order of the files. The
+/// pointers live as long as `config` is unchanged.
+std::vector<const ChannelConfig*> channels_for(const BridgeConfig& config, std::string_view guest);
+
+/// Whether the host serves a domain of this name.
+bool guest_is_served(const BridgeConfig& config, std::string_view guest);
+
+std::string_view to_string(EndKind end);
+std::string_view to_string(LogLevel level);
+
+/// "file:line: error: message", one line.
+std::string format_diagnostic(const Diagnostic& diagnostic);
+
+/// The `--check` output: every diagnostic on a line, then a summary line. Returns the exit code,
+/// exit_configuration when there is any error, else exit_ok.
+int print_check(const ConfigLoad& load, std::FILE* out);
+
+}  // namespace xenlane::bridge

@@ -1,0 +1,58 @@
+// The socket files of one run folder, removed again when the daemon stops, and the parts that the
+// guest bridge and the host worker set up alike.
+#pragma once
+
+#include <boost/json.hpp>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "bridge/channel/channel_table.hpp"
+#include "bridge/channel/listener.hpp"
+#include "bridge/daemon/peer.hpp"
+#include "transport/base/domid.hpp"
+
+namespace xenlane::bridge {
+
+/// Connections that may wait in a listening socket before they are accepted.
+inline constexpr int listen_backlog = 1024;
+
+/// Makes listening sockets in a folder and unlinks those it made when destroyed.
+class ListenerFiles {
+ public:
+  explicit ListenerFiles(std::string folder) : folder_(std::move(folder)) {}
+  ListenerFiles(const ListenerFiles&) = delete;
+  ListenerFiles& operator=(const ListenerFiles&) = delete;
+  ListenerFiles(ListenerFiles&&) = default;
+  ~ListenerFiles();
+
+  std::string path_of(std::string_view name) const;
+  /// Throws StartFailure with the path in its text. Owner and group are the daemon's unless given.
+  transport::UniqueFd listen(std::string_view name, mode_t mode,
+                             uid_t uid = static_cast<uid_t>(-1),
+                             gid_t gid = static_cast<gid_t>(-1));
+
+ private:
+  struct File {
+    std::string path;
+    dev_t device;
+    ino_t inode;
+  };
+  std::string folder_;
+  std::vector<File> files_;
+};
+
+/// True when a channel's end has a listening socket on this side.
+bool has_listener(const ChannelConfig& channel);
+
+/// Adds a channel with its listening socket. One whose socket cannot be made is added disabled.
+void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channel);
+
+/// The reply to a request on a bridge's control socket (docs/control.md).
+boost::json::object answer_bridge_request(const boost::json::object& request,
+                                          std::string_view role, std::string_view guest,
+                                          transport::Domid domid,
+                                          std::chrono::steady_clock::time_point started,
+                                          const Peer& peer);
+
+}  // namespace xenlane::bridge

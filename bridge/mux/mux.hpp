@@ -1,0 +1,205 @@
+// The mux: many streams over one session, without I/O or clock. It knows no sockets and no lanes;
+// it is told what happened and asked what to do next.
+//
+// Payload never passes through it. For output it says "stream S may send up to N bytes now"; the
+// driver reads that socket straight into the ring behind the room for a header and asks for the
+// header afterwards. For input it reads a header and says "the next N bytes belong to stream S".
+//
+// Control frames are not queued as frames: each stream remembers which it still owes, so that a
+// peer that never reads can make no queue grow. What a peer may not do ends the session with a
+// Violation; what a stream may not do resets that stream.
+//
+// Driver's contract: after every handle_* and mutator, poll_output until NoOutput or the lane is
+// full. Call source_ready when a socket has bytes, source_drained when it had none after all.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <variant>
+
+#include "bridge/mux/stream.hpp"
+#include "bridge/wire/frame.hpp"
+#include "transport/lane.hpp"
+
+namespace xenlane::bridge {
+
+// --- what the driver is to do next -------------------------------------------------------------
+
+struct NoOutput {};
+/// A control frame to write as it is.
+using ControlOutput = EncodedFrame;
+/// Read up to `bytes_max` from the stream's socket into the ring, after frame_header_bytes of room.
+struct DataTurn {
+  StreamId id;
+  std::uint32_t bytes_max;
+};
+using Output = std::variant<NoOutput, ControlOutput, DataTurn>;
+
+// --- what the peer did -------------------------------------------------------------------------
+
+/// Nothing that concerns the driver, or not enough bytes yet (then consumed is zero).
+struct NoEvent {};
+/// `size` payload bytes follow; they belong to `id`, or are to be thrown away when it is zero.
+struct Chunk {
+  StreamId id;
+  std::uint32_t size;
+};
+struct OpenRequested {
+  StreamId id;
+  EndShape shape;
+  std::string untrusted_name;
+};
+struct Accepted {
+  StreamId id;
+};
+struct Refused {
+  StreamId id;
+  std::uint16_t error;
+  std::string untrusted_reason;
+};
+/// The peer has sent all it will; what was received before is complete.
+struct PeerFinished {
+  StreamId id;
+};
+/// The peer reads no more. The mux has finished this side's direction already.
+struct StopRequested {
+  StreamId id;
+};
+struct PeerReset {
+  StreamId id;
+  StreamError error;
+};
+struct PeerGoesAway {
+  std::string untrusted_reason;
+};
+struct PongReceived {
+  std::uint64_t nonce;
+};
+/// The peer broke the protocol; the session must end. Section numbers are those of protocol.md.
+struct Violation {
+  std::string text;
+};
+using InputEvent = std::variant<NoEvent, Chunk, OpenRequested, Accepted, Refused, PeerFinished,
+                                StopRequested, PeerReset, PeerGoesAway, PongReceived, Violation>;
+
+struct InputStep {
+  std::size_t consumed = 0;  ///< header and control bytes; a Chunk's payload comes on top
+  InputEvent event;
+};
+
+struct MuxCounters {
+  std::uint64_t frames_in = 0;
+  std::uint64_t frames_out = 0;
+  std::uint64_t data_bytes_in = 0;
+  std::uint64_t data_bytes_out = 0;
+  std::uint64_t streams_opened = 0;   ///< by either side
+  std::uint64_t streams_refused = 0;  ///< by either side
+  std::uint64_t streams_reset = 0;    ///< by either side
+  std::uint64_t discarded_bytes = 0;  ///< for streams that are gone
+};
+
+class Mux {
+ public:
+  /// `ours` is what this side allows, `theirs` what the peer said in the handshake.
+  Mux(Role role, const MuxLimits& ours, const MuxLimits& theirs);
+
+  // --- getters
+  std::size_t stream_count() const { return streams_.size(); }
+  bool has_stream(StreamId id) const { return streams_.contains(id); }
+  const MuxCounters& counters() const { return counters_; }
+  /// False while the peer's limits or a go-away forbid another open.
+  bool can_open() const;
+  /// True when poll_output has something to say if only there is room.
+  bool has_output() const;
+  /// Received bytes the driver holds for slow sockets; never more than the session window.
+  std::uint64_t held_bytes() const { return session_receive_.held(); }
+
+  // --- what applications want; ids must be of streams that has_stream
+  /// Opens a stream; only when can_open(). Data may follow at once.
+  StreamId open(EndShape shape, std::string name);
+  void accept(StreamId id);
+  void refuse(StreamId id, std::uint16_t error, std::string reason);
+  void source_ready(StreamId id);
+  void finish(StreamId id);
+  void stop_sending(StreamId id, StreamError error);
+  void reset(StreamId id, StreamError error);
+  void ping(std::uint64_t nonce);
+  void go_away(std::string reason);
+  /// `bytes` of a Chunk have left for the application. The stream may be gone by now.
+  void delivered(StreamId id, std::uint64_t bytes);
+
+  // --- output
+  /// What to write into `room` bytes of ring.
+  Output poll_output(std::size_t room);
+  /// The turn's socket gave `bytes` (> 0); the frame header to write in front of them.
+  EncodedFrame data_sent(StreamId id, std::uint32_t bytes);
+  /// The turn's socket had nothing; it gets no more turns until source_ready.
+  void source_drained(StreamId id);
+
+  // --- input
+  InputStep handle_input(const transport::ReadableSpans& untrusted_bytes);
+
+ private:
+  Stream& stream(StreamId id);
+  Stream* find(StreamId id);
+  bool is_ours(StreamId id) const { return (id & 1) == own_parity_; }
+  bool was_opened(StreamId id) const;
+  void owe(Stream& stream, Owed what);
+  void schedule(Stream& stream);
+  void erase_if_done(StreamId id);
+  void erase(StreamId id);
+  std::uint32_t turn_bytes(const Stream& stream, std::size_t room) const;
+  void grow_window(Stream& stream);
+
+  std::optional<EncodedFrame> poll_session_frame();
+  std::optional<EncodedFrame> poll_owed_frame();
+  std::optional<EncodedFrame> take_owed(Stream& stream);
+
+  InputStep handle_data_header(const FrameHeader& header);
+  InputEvent handle_frame(const Frame& frame);
+  InputEvent handle(const OpenFrame& frame);
+  InputEvent handle(const AcceptFrame& frame);
+  InputEvent handle(const RefuseFrame& frame);
+  InputEvent handle(const DataFrame& frame);
+  InputEvent handle(const CreditFrame& frame);
+  InputEvent handle(const FinishFrame& frame);
+  InputEvent handle(const StopSendingFrame& frame);
+  InputEvent handle(const ResetFrame& frame);
+  InputEvent handle(const PingFrame& frame);
+  InputEvent handle(const PongFrame& frame);
+  InputEvent handle(const GoAwayFrame& frame);
+
+  MuxLimits ours_;
+  MuxLimits theirs_;
+  StreamId own_parity_;
+  StreamId last_own_id_;
+  StreamId last_peer_id_;
+  std::unordered_map<StreamId, Stream> streams_;
+  std::deque<StreamId> owing_;        ///< streams with control frames to send, each once
+  std::deque<StreamId> ready_;        ///< streams whose socket has bytes, each once, in turn order
+  std::deque<RefuseFrame> refusals_;  ///< for streams without an entry; <= open_backlog_max
+
+  SendCredit session_send_;
+  ReceiveCredit session_receive_;
+  std::uint64_t window_pool_bytes_;  ///< session window not promised to any stream
+  std::uint32_t own_streams_ = 0;
+  std::uint32_t peer_streams_ = 0;
+  std::uint32_t own_unanswered_ = 0;
+  std::uint32_t peer_unanswered_ = 0;
+
+  std::optional<std::uint64_t> ping_to_send_;
+  std::optional<std::uint64_t> pong_to_send_;
+  std::optional<std::string> go_away_to_send_;
+  bool going_away_ = false;
+  bool peer_going_away_ = false;
+
+  StreamId data_stream_ = 0;     ///< whose DATA payload is being received
+  std::uint32_t data_left_ = 0;  ///< bytes of it still to come
+  MuxCounters counters_;
+};
+
+}  // namespace xenlane::bridge

@@ -1,0 +1,161 @@
+#include "guest/guest_link.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
+#include "bridge/daemon/negotiation.hpp"
+#include "transport/vchan/vchan_opener.hpp"
+
+namespace xenlane::guest {
+
+namespace asio = boost::asio;
+using namespace bridge;  // NOLINT(google-build-using-namespace): this file speaks of little else
+using std::chrono::milliseconds;
+
+namespace {
+
+/// A session that lasted this long was a good one: the next offer need not wait.
+constexpr std::chrono::seconds good_session{2};
+
+std::string key(std::string_view folder, std::string_view name) {
+  return std::string(folder) + '/' + std::string(name);
+}
+
+}  // namespace
+
+GuestLink::GuestLink(const asio::any_io_executor& executor, transport::XenStore& store, Peer& peer,
+                     const BridgeConfig& config)
+    : executor_(executor),
+      store_(store),
+      peer_(peer),
+      config_(config),
+      wish_changed_(executor),
+      backoff_(milliseconds(config.timeouts.retry_ms_min),
+               milliseconds(config.timeouts.retry_ms_max)) {}
+
+asio::awaitable<void> GuestLink::pause() {
+  asio::steady_timer timer(executor_, backoff_.next());
+  co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+}
+
+// Own domid, and the epoch that an earlier life of this bridge got to; its leftovers are removed.
+asio::awaitable<void> GuestLink::learn_identity() {
+  for (;;) {
+    const auto domid = co_await store_.read("domid");
+    if (domid) {
+      if (const auto number = transport::parse_domid(*domid)) domid_ = *number;
+      break;
+    }
+    spdlog::warn("xenstore: reading domid: {}", domid.error().message());
+    co_await pause();
+  }
+  if (const auto last = co_await store_.read(std::string(ring_pointer))) {
+    epoch_ = parse_epoch(*last).value_or(0);
+  }
+  co_await store_.remove(std::string(guest_folder));
+  backoff_.reset();
+}
+
+asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
+  const auto host = co_await store_.read(key(host_node, host_domid_key));
+  const auto wanted = co_await store_.read(key(host_node, wanted_key));
+  for (const auto* value : {&host, &wanted}) {
+    if (*value) continue;
+    const int error = value->error().value();
+    co_return HostWish{error == ENOENT || error == EACCES ? WishState::absent
+                                                          : WishState::unknown};
+  }
+  const auto host_domid = transport::parse_domid(*host);
+  const auto epoch = parse_epoch(*wanted);
+  if (!host_domid || !epoch) {
+    spdlog::warn("xenstore: {} holds no usable wish; is another program using it?", host_node);
+    co_return HostWish{};
+  }
+  co_return HostWish{WishState::present, *host_domid, *epoch};
+}
+
+asio::awaitable<void> GuestLink::run() {
+  co_await store_.wait_connected(milliseconds(config_.timeouts.xenstore_ms));
+  co_await learn_identity();
+  store_.watch(std::string(host_node), wish_changed_);
+  bool told = false;
+  for (;;) {
+    const auto wish = co_await read_wish();
+    if (wish.state == WishState::present) {
+      told = false;
+      const auto begin = std::chrono::steady_clock::now();
+      co_await serve(wish);
+      if (std::chrono::steady_clock::now() - begin > good_session) backoff_.reset();
+    }
+    if (wish.state != WishState::absent) {
+      co_await pause();
+      continue;
+    }
+    if (!told) spdlog::info("waiting for a host bridge to show up in xenstore");
+    told = true;
+    peer_.set_reason("no host bridge serves this guest");
+    co_await wish_changed_.wait();
+  }
+}
+
+asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
+  const std::uint64_t epoch = std::max(epoch_ + 1, wish.epoch);
+  if (epoch > epoch_max) {
+    peer_.set_reason("the epochs are used up; restart the guest");
+    spdlog::error("the epochs are used up; restart the guest");
+    co_await wish_changed_.wait();
+    co_return;
+  }
+  transport::VchanOffer offer;
+  offer.client = wish.host;
+  offer.path = ring_path(epoch);
+  offer.ring_bytes_max = config_.vchan.ring_bytes_max;
+  offer.ring_bytes_min = config_.vchan.ring_bytes_min;
+  auto lane = co_await transport::async_offer_vchan(offer,
+                                                    milliseconds(config_.timeouts.xenstore_ms));
+  if (!lane) {
+    peer_.set_reason(lane.error().text);
+    spdlog::warn("{}", lane.error().text);
+    co_return;
+  }
+  epoch_ = epoch;
+  // The pointer goes last: whoever reads it finds the ring's keys in place.
+  std::vector<transport::XenStoreWrite> writes(1);
+  writes[0].path = ring_pointer;
+  writes[0].value = std::to_string(epoch);
+  writes[0].permissions = {fmt::format("n{}", domid_), fmt::format("r{}", wish.host)};
+  const auto pointed = co_await store_.write_all(std::move(writes));
+  if (pointed) {
+    spdlog::warn("xenstore: writing {}: {}", ring_pointer, pointed.message());
+    peer_.set_reason("xenstore: " + pointed.message());
+    co_await transport::async_close_lane(std::move(*lane),
+                                         milliseconds(config_.timeouts.xenstore_ms));
+    co_return;
+  }
+  spdlog::debug("offered epoch {} with rings of {} KiB", epoch,
+                (*lane)->send_ring_bytes() / 1024);
+  auto serving = std::make_shared<bool>(true);
+  asio::co_spawn(executor_, watch_wish(serving), asio::detached);
+  const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
+  *serving = false;
+  wish_changed_.raise();  // ends watch_wish
+  spdlog::info("session ended: {}", reason);
+}
+
+// While a ring is on offer or in use: the host may ask for a later one, or go away.
+asio::awaitable<void> GuestLink::watch_wish(std::shared_ptr<bool> serving) {
+  while (*serving) {
+    const auto wish = co_await read_wish();
+    if (!*serving) co_return;
+    if (wish.state == WishState::present && wish.epoch > epoch_) {
+      peer_.stop_session("the host asked for a new lane");
+    } else if (wish.state == WishState::absent) {
+      peer_.stop_session("the host bridge has gone");
+    }
+    co_await wish_changed_.wait();
+  }
+}
+
+}  // namespace xenlane::guest

@@ -1,0 +1,49 @@
+// The guest's side of the negotiation: offers a vchan lane whenever the host wants one, runs a
+// session over it, and offers the next one when it has ended.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include "bridge/daemon/config.hpp"
+#include "bridge/daemon/peer.hpp"
+#include "transport/base/signal.hpp"
+#include "transport/xenstore/client.hpp"
+
+namespace xenlane::guest {
+
+class GuestLink {
+ public:
+  /// All must outlive run().
+  GuestLink(const boost::asio::any_io_executor& executor, transport::XenStore& store,
+            bridge::Peer& peer, const bridge::BridgeConfig& config);
+
+  /// Runs for ever.
+  boost::asio::awaitable<void> run();
+  transport::Domid domid() const { return domid_; }
+
+ private:
+  /// What the host's node says. `unknown` is when xenstore did not answer: then nothing may change.
+  enum class WishState : std::uint8_t { absent, unknown, present };
+  struct HostWish {
+    WishState state = WishState::absent;
+    transport::Domid host = 0;
+    std::uint64_t epoch = 0;  ///< lowest epoch the host will attach to
+  };
+
+  boost::asio::awaitable<void> learn_identity();
+  boost::asio::awaitable<HostWish> read_wish();
+  boost::asio::awaitable<void> serve(const HostWish& wish);
+  boost::asio::awaitable<void> watch_wish(std::shared_ptr<bool> serving);
+  boost::asio::awaitable<void> pause();
+
+  boost::asio::any_io_executor executor_;
+  transport::XenStore& store_;
+  bridge::Peer& peer_;
+  const bridge::BridgeConfig& config_;
+  transport::Signal wish_changed_;
+  bridge::Backoff backoff_;
+  transport::Domid domid_ = 0;
+  std::uint64_t epoch_ = 0;  ///< of the last ring offered
+};
+
+}  // namespace xenlane::guest

@@ -1,0 +1,105 @@
+// xenlane-guest: the guest's one bridge. The whole object graph is here.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+
+#include "bridge/channel/listener.hpp"
+#include "bridge/cli/exit_codes.hpp"
+#include "bridge/control/server.hpp"
+#include "bridge/daemon/listeners.hpp"
+#include "bridge/daemon/program.hpp"
+#include "guest/guest_link.hpp"
+
+namespace {
+
+namespace asio = boost::asio;
+namespace json = boost::json;
+using namespace xenlane;         // NOLINT(google-build-using-namespace)
+using namespace xenlane::bridge;  // NOLINT(google-build-using-namespace)
+
+constexpr const char* examples =
+    "Examples:\n"
+    "  xenlane-guest                          serve the channels of /etc/xenlane/guest.toml\n"
+    "  xenlane-guest --check                  report every error of the configuration\n"
+    "  xenlane-guest --config ./guest.toml    serve another configuration\n"
+    "Exit codes: 0 stopped, 1 failed, 2 usage, 3 configuration, 7 permission, 8 no Xen,\n"
+    "9 too few grants. See also xenlane(1).";
+
+// Whether a lane can be had at all is known before anything is promised to anyone.
+void require_smallest_ring(const BridgeConfig& config) {
+  const auto probe = transport::probe_vchan(0, config.vchan.ring_bytes_min);
+  if (!probe) throw StartFailure{exit_code_of(probe.error().kind), probe.error().text};
+}
+
+int run(const BridgeConfig& config) {
+  const std::string store_path = transport::default_xenstore_path();
+  require_xenstore(store_path);
+  require_smallest_ring(config);
+  raise_file_limit();
+  const auto lock = lock_run_dir(config.run_dir);
+
+  asio::io_context context(1);
+  const auto executor = context.get_executor();
+  transport::XenStore store(executor, store_path,
+                            std::chrono::milliseconds(config.timeouts.xenstore_ms));
+  Peer peer(executor, Role::guest, "host", config);
+  ListenerFiles files(config.run_dir);
+  for (const ChannelConfig* channel : channels_for(config, "")) {
+    add_channel(peer.channels(), files, *channel);
+  }
+  guest::GuestLink link(executor, store, peer, config);
+  const auto started = std::chrono::steady_clock::now();
+  ControlServer control(executor, files.listen("control", 0600),
+                        [&](const json::object& request) {
+                          return answer_bridge_request(request, "guest", "", link.domid(),
+                                                       started, peer);
+                        });
+  asio::signal_set signals(executor, SIGTERM, SIGINT);
+  signals.async_wait([&](const auto&, int) { context.stop(); });
+  asio::co_spawn(executor, link.run(), asio::detached);
+  spdlog::info("xenlane-guest {} serves {} channels in {}", XENLANE_VERSION,
+               peer.channels().channels().size(), config.run_dir);
+  context.run();
+  peer.stop_session("shutting down");
+  return exit_ok;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"Serves this guest's named sockets and carries them to the host.", "xenlane-guest"};
+  std::optional<std::string> config_path;
+  std::optional<std::string> run_dir;
+  bool check = false;
+  app.add_option("--config", config_path, "configuration file (default /etc/xenlane/guest.toml)");
+  app.add_option("--run-dir", run_dir, "folder of the sockets (default $XENLANE_RUN_DIR, else "
+                                       "/run/xenlane)");
+  app.add_flag("--check", check, "report every error of the configuration and exit");
+  app.set_version_flag("--version", XENLANE_VERSION);
+  app.footer(examples);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? exit_ok : exit_usage;
+  }
+  try {
+    if (check) return print_check(load_config(Side::guest, config_path), stdout);
+    const BridgeConfig config = load_or_fail(Side::guest, config_path, run_dir);
+    start_logging(config.log_level);
+    return run(config);
+  } catch (const StartFailure& failure) {
+    fmt::print(stderr, "xenlane-guest: {}\n", failure.what);
+    return failure.exit_code;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "xenlane-guest: {}\n", error.what());
+    return exit_broken;
+  }
+}

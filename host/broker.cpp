@@ -1,0 +1,292 @@
+#include "host/broker.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "bridge/channel/text.hpp"
+#include "bridge/daemon/negotiation.hpp"
+#include "bridge/daemon/program.hpp"
+
+namespace xenlane::host {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+using namespace bridge;  // NOLINT(google-build-using-namespace)
+using std::chrono::milliseconds;
+using transport::Domid;
+
+namespace {
+
+/// After an event the domains are looked at again this often and this much later: a domain that
+/// was announced as released may still have been dying at the first look.
+constexpr std::array<milliseconds, 3> later_looks{milliseconds(200), milliseconds(1000),
+                                                  milliseconds(3000)};
+
+/// A worker that ran this long is restarted without further delay.
+constexpr std::chrono::seconds good_run{5};
+
+boost::system::error_code last_error() { return {errno, boost::system::generic_category()}; }
+
+}  // namespace
+
+struct Broker::Guest {
+  Guest(Domid guest_domid, Identity guest_identity, const std::string& folder)
+      : domid(guest_domid), identity(std::move(guest_identity)), run_dir(folder), files(folder) {}
+
+  Domid domid;
+  Identity identity;
+  std::string run_dir;
+  std::string domid_link;
+  ListenerFiles files;
+  std::vector<std::pair<std::string, transport::UniqueFd>> listeners;
+  pid_t worker = -1;
+  std::uint64_t worker_starts = 0;
+  bool stopped = false;
+};
+
+Broker::Broker(const asio::any_io_executor& executor, transport::XenStore& store,
+               const BridgeConfig& config, WorkerCommand worker)
+    : executor_(executor),
+      store_(store),
+      config_(config),
+      worker_(std::move(worker)),
+      domains_changed_(executor) {}
+
+Broker::~Broker() {
+  while (!guests_.empty()) stop_guest(guests_.begin()->first);
+}
+
+asio::awaitable<void> Broker::run() {
+  co_await store_.wait_connected(milliseconds(config_.timeouts.xenstore_ms));
+  if (const auto domid = co_await store_.read("domid")) {
+    own_domid_ = transport::parse_domid(*domid).value_or(0);
+  }
+  store_.watch("@introduceDomain", domains_changed_);
+  store_.watch("@releaseDomain", domains_changed_);
+  std::size_t looks = 0;
+  for (;;) {
+    const bool complete = co_await scan();
+    bool event = true;
+    if (looks < later_looks.size()) {
+      event = co_await domains_changed_.wait_for(later_looks[looks]);
+    } else {
+      co_await domains_changed_.wait();
+    }
+    looks = event || !complete ? 0 : looks + 1;
+  }
+}
+
+asio::awaitable<boost::system::result<Broker::Identity>> Broker::identify(Domid domid) {
+  const auto introduced = co_await store_.is_introduced(domid);
+  if (!introduced) co_return introduced.error();
+  if (!*introduced) {
+    co_return boost::system::error_code(ENOENT, boost::system::generic_category());
+  }
+  const auto name = co_await store_.read(domain_path(domid) + "/name");
+  if (!name) co_return name.error();
+  const auto uuid = co_await store_.read(domain_path(domid) + "/vm");
+  if (!uuid) co_return uuid.error();
+  co_return Identity{*name, *uuid};
+}
+
+// Compares what lives with what is served. False when xenstore did not answer everything: then
+// nothing is torn down on a guess.
+asio::awaitable<bool> Broker::scan() {
+  const auto domids = co_await store_.list("/local/domain");
+  if (!domids) co_return false;
+  std::set<Domid> living;
+  bool complete = true;
+  for (const auto& text : *domids) {
+    const auto domid = transport::parse_domid(text);
+    if (!domid || *domid == own_domid_) continue;
+    const auto identity = co_await identify(*domid);
+    const auto served = guests_.find(*domid);
+    if (!identity) {
+      const int error = identity.error().value();
+      if (error != ENOENT) {
+        complete = false;
+        living.insert(*domid);
+      }
+      continue;
+    }
+    if (served != guests_.end() && served->second->identity != *identity) stop_guest(*domid);
+    living.insert(*domid);
+    if (!guests_.contains(*domid) && guest_is_served(config_, identity->name) &&
+        name_is_usable(identity->name)) {
+      co_await start_guest(*domid, *identity);
+    }
+  }
+  std::vector<Domid> gone;
+  for (const auto& [domid, guest] : guests_) {
+    if (!living.contains(domid)) gone.push_back(domid);
+  }
+  for (const Domid domid : gone) stop_guest(domid);
+  co_return complete;
+}
+
+// A guest's name becomes a folder's name beside the broker's own files and the domids' links.
+bool Broker::name_is_usable(const std::string& name) const {
+  const auto parsed = ChannelName::parse(name);
+  const bool number = name.find_first_not_of("0123456789") == std::string::npos;
+  if (!parsed || number || name == "control") {
+    spdlog::warn("guest {}: not served: its name cannot be a folder's name", escape_untrusted(name));
+    return false;
+  }
+  for (const auto& [domid, guest] : guests_) {
+    if (guest->identity.name == name) {
+      spdlog::warn("guest {}: not served: domain {} has the same name", name, domid);
+      return false;
+    }
+  }
+  return true;
+}
+
+asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
+  const std::string folder = config_.run_dir + '/' + identity.name;
+  std::error_code error;
+  fs::create_directories(folder, error);
+  auto guest = std::make_shared<Guest>(domid, std::move(identity), folder);
+  try {
+    guest->listeners.emplace_back("control", guest->files.listen("control", 0600));
+  } catch (const StartFailure& failure) {
+    spdlog::error("guest {}: not served: {}", guest->identity.name, failure.what);
+    co_return;
+  }
+  for (const ChannelConfig* channel : channels_for(config_, guest->identity.name)) {
+    if (!has_listener(*channel)) continue;
+    try {
+      const auto& name = channel->name.text();
+      guest->listeners.emplace_back(
+          name, guest->files.listen(name, channel->socket_mode, channel->uid, channel->gid));
+    } catch (const StartFailure& failure) {
+      spdlog::error("guest {}: channel {} has no socket: {}", guest->identity.name,
+                    channel->name.text(), failure.what);
+    }
+  }
+  guest->domid_link = config_.run_dir + '/' + std::to_string(domid);
+  fs::remove(guest->domid_link, error);
+  fs::create_symlink(guest->identity.name, guest->domid_link, error);
+  guests_[domid] = guest;
+
+  // Owned by the host's domain, readable by the guest, and outside every folder the guest owns:
+  // the guest can neither write nor remove it (docs/xenstore.md).
+  const std::vector<std::string> permissions{fmt::format("n{}", own_domid_),
+                                             fmt::format("r{}", domid)};
+  const std::string node = fmt::format("{}/{}", domain_path(domid), host_node);
+  std::vector<transport::XenStoreWrite> writes;
+  writes.push_back({node, "", permissions});
+  writes.push_back({fmt::format("{}/{}", node, host_domid_key), std::to_string(own_domid_),
+                    permissions});
+  const auto written =
+      co_await store_.write_all(std::move(writes), domain_path(domid) + "/domid");
+  if (written) {
+    spdlog::warn("guest {}: xenstore: writing {}: {}", guest->identity.name, node,
+                 written.message());
+    stop_guest(domid);
+    co_return;
+  }
+  spdlog::info("guest {} (domain {}): serving in {}", guest->identity.name, domid, folder);
+  asio::co_spawn(executor_, keep_worker(guest), asio::detached);
+}
+
+void Broker::stop_guest(Domid domid) {
+  const auto found = guests_.find(domid);
+  if (found == guests_.end()) return;
+  const auto guest = found->second;
+  guests_.erase(found);
+  guest->stopped = true;
+  // At once and without asking: its mappings keep a destroyed domain from going away.
+  if (guest->worker > 0) ::kill(guest->worker, SIGKILL);
+  std::error_code ignored;
+  fs::remove(guest->domid_link, ignored);
+  guest->listeners.clear();
+  { const ListenerFiles files = std::move(guest->files); }
+  fs::remove(guest->run_dir, ignored);
+  spdlog::info("guest {} (domain {}): no longer served", guest->identity.name, domid);
+}
+
+boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest) const {
+  std::vector<std::string> arguments{worker_.program};
+  arguments.insert(arguments.end(), worker_.arguments.begin(), worker_.arguments.end());
+  arguments.insert(arguments.end(), {"--worker", guest.identity.name, "--domid",
+                                     std::to_string(guest.domid)});
+  for (const auto& [name, listener] : guest.listeners) {
+    arguments.insert(arguments.end(), {"--listener", fmt::format("{}={}", name, listener.get())});
+  }
+  std::vector<char*> pointers;
+  for (auto& argument : arguments) pointers.push_back(argument.data());
+  pointers.push_back(nullptr);
+
+  const pid_t child = ::fork();
+  if (child < 0) return last_error();
+  if (child > 0) return child;
+  // Only calls that are safe between fork and exec from here on.
+  for (const auto& [name, listener] : guest.listeners) ::fcntl(listener.get(), F_SETFD, 0);
+  ::execv(pointers[0], pointers.data());
+  ::_exit(127);
+}
+
+asio::awaitable<void> Broker::keep_worker(std::shared_ptr<Guest> guest) {
+  Backoff backoff(milliseconds(config_.timeouts.retry_ms_min),
+                  milliseconds(config_.timeouts.retry_ms_max));
+  asio::steady_timer timer(executor_);
+  while (!guest->stopped) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto child = spawn_worker(*guest);
+    if (child) {
+      guest->worker = *child;
+      ++guest->worker_starts;
+      asio::posix::stream_descriptor ended(
+          executor_, static_cast<int>(::syscall(SYS_pidfd_open, *child, 0)));
+      co_await ended.async_wait(asio::posix::descriptor_base::wait_read,
+                                asio::as_tuple(asio::use_awaitable));
+      int status = 0;
+      ::waitpid(*child, &status, 0);
+      guest->worker = -1;
+      if (guest->stopped) co_return;
+      spdlog::warn("guest {}: worker {} ended ({} {}); starting another", guest->identity.name,
+                   *child, WIFSIGNALED(status) ? "signal" : "exit",
+                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    } else {
+      spdlog::error("guest {}: no worker: {}", guest->identity.name, child.error().message());
+    }
+    if (std::chrono::steady_clock::now() - begin > good_run) backoff.reset();
+    timer.expires_after(backoff.next());
+    co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+}
+
+asio::awaitable<void> Broker::shut_down() {
+  while (!guests_.empty()) {
+    const Domid domid = guests_.begin()->first;
+    stop_guest(domid);
+    co_await store_.remove(fmt::format("{}/{}", domain_path(domid), host_node));
+  }
+}
+
+boost::json::array Broker::status() const {
+  boost::json::array guests;
+  for (const auto& [domid, guest] : guests_) {
+    guests.push_back({{"name", guest->identity.name},
+                      {"domid", domid},
+                      {"state", guest->worker > 0 ? "serving" : "waiting"},
+                      {"worker_pid", guest->worker},
+                      {"worker_restarts", guest->worker_starts > 0 ? guest->worker_starts - 1 : 0},
+                      {"run_dir", guest->run_dir},
+                      {"control", guest->run_dir + "/control"}});
+  }
+  return guests;
+}
+
+}  // namespace xenlane::host

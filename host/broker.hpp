@@ -1,0 +1,69 @@
+// The broker: watches which domains come and go, keeps the socket files of each guest it serves, and
+// one worker process per guest. It maps no guest memory and reads nothing that a guest wrote: what
+// it takes from xenstore (names, uuids, which domains live) are nodes that only dom0 can write.
+//
+// xenstore's events carry no facts, may be merged and may come too early (a domain is announced as
+// released while it is still dying), so every event means only "look again", now and a little later.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/json.hpp>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "bridge/daemon/config.hpp"
+#include "bridge/daemon/listeners.hpp"
+#include "bridge/daemon/peer.hpp"
+#include "transport/base/signal.hpp"
+#include "transport/xenstore/client.hpp"
+
+namespace xenlane::host {
+
+/// How workers are started: this program again, with these arguments first.
+struct WorkerCommand {
+  std::string program;
+  std::vector<std::string> arguments;
+};
+
+class Broker {
+ public:
+  Broker(const boost::asio::any_io_executor& executor, transport::XenStore& store,
+         const bridge::BridgeConfig& config, WorkerCommand worker);
+  ~Broker();
+
+  /// Runs for ever.
+  boost::asio::awaitable<void> run();
+  /// Stops every worker and takes the guests' host nodes out of xenstore.
+  boost::asio::awaitable<void> shut_down();
+  /// The guests part of the status reply (docs/control.md).
+  boost::json::array status() const;
+
+ private:
+  /// What tells one life of a domain from another: domids and names come again, uuids do not.
+  struct Identity {
+    std::string name;
+    std::string uuid;
+    bool operator==(const Identity&) const = default;
+  };
+  struct Guest;
+
+  boost::asio::awaitable<bool> scan();
+  boost::asio::awaitable<boost::system::result<Identity>> identify(transport::Domid domid);
+  boost::asio::awaitable<void> start_guest(transport::Domid domid, Identity identity);
+  void stop_guest(transport::Domid domid);
+  boost::asio::awaitable<void> keep_worker(std::shared_ptr<Guest> guest);
+  boost::system::result<pid_t> spawn_worker(const Guest& guest) const;
+  bool name_is_usable(const std::string& name) const;
+
+  boost::asio::any_io_executor executor_;
+  transport::XenStore& store_;
+  const bridge::BridgeConfig& config_;
+  WorkerCommand worker_;
+  transport::Signal domains_changed_;
+  transport::Domid own_domid_ = 0;
+  std::map<transport::Domid, std::shared_ptr<Guest>> guests_;
+};
+
+}  // namespace xenlane::host

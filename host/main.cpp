@@ -1,0 +1,134 @@
+// xenlane-host: the broker, and with --worker (which only the broker uses) one guest's worker. The
+// whole object graph is here and in worker.cpp.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+
+#include "bridge/cli/exit_codes.hpp"
+#include "bridge/control/server.hpp"
+#include "bridge/daemon/program.hpp"
+#include "host/broker.hpp"
+#include "host/worker.hpp"
+
+namespace {
+
+namespace asio = boost::asio;
+namespace json = boost::json;
+using namespace xenlane;          // NOLINT(google-build-using-namespace)
+using namespace xenlane::bridge;  // NOLINT(google-build-using-namespace)
+
+constexpr const char* examples =
+    "Examples:\n"
+    "  xenlane-host                          serve the channels of /etc/xenlane/host.toml\n"
+    "  xenlane-host --check                  report every error of the configuration\n"
+    "  xenlane-host --config ./host.toml     serve another configuration\n"
+    "Exit codes: 0 stopped, 1 failed, 2 usage, 3 configuration, 7 permission, 8 no Xen.\n"
+    "See also xenlane(1).";
+
+struct Options {
+  std::optional<std::string> config_path;
+  std::optional<std::string> run_dir;
+  bool check = false;
+  std::string worker;
+  transport::Domid domid = 0;
+  std::vector<std::string> listeners;
+};
+
+asio::awaitable<void> stop_on_signal(asio::io_context& context, host::Broker& broker) {
+  asio::signal_set signals(context.get_executor(), SIGTERM, SIGINT);
+  co_await signals.async_wait(asio::use_awaitable);
+  co_await broker.shut_down();
+  context.stop();
+}
+
+int run_broker(const BridgeConfig& config, const Options& options) {
+  const std::string store_path = transport::default_xenstore_path();
+  require_xenstore(store_path);
+  if (const auto probe = transport::probe_vchan_client(); !probe) {
+    throw StartFailure{exit_code_of(probe.error().kind), probe.error().text};
+  }
+  raise_file_limit();
+  const auto lock = lock_run_dir(config.run_dir);
+
+  asio::io_context context(1);
+  const auto executor = context.get_executor();
+  transport::XenStore store(executor, store_path,
+                            std::chrono::milliseconds(config.timeouts.xenstore_ms));
+  host::WorkerCommand worker{"/proc/self/exe", {"--run-dir", config.run_dir}};
+  if (options.config_path) {
+    worker.arguments.insert(worker.arguments.end(), {"--config", *options.config_path});
+  }
+  host::Broker broker(executor, store, config, std::move(worker));
+  ListenerFiles files(config.run_dir);
+  const auto started = std::chrono::steady_clock::now();
+  ControlServer control(
+      executor, files.listen("control", 0600),
+      [&](const json::object& request) -> json::object {
+        if (json_text(request, "op") != "status") {
+          return control_error("unknown-op", "this daemon answers \"status\"");
+        }
+        const auto uptime = std::chrono::steady_clock::now() - started;
+        return {{"role", "broker"},
+                {"pid", ::getpid()},
+                {"version", XENLANE_VERSION},
+                {"uptime_s", std::chrono::duration_cast<std::chrono::seconds>(uptime).count()},
+                {"guests", broker.status()}};
+      });
+  asio::co_spawn(executor, stop_on_signal(context, broker), asio::detached);
+  asio::co_spawn(executor, broker.run(), asio::detached);
+  spdlog::info("xenlane-host {} serves in {}", XENLANE_VERSION, config.run_dir);
+  context.run();
+  return exit_ok;
+}
+
+int run(const Options& options) {
+  if (options.check) return print_check(load_config(Side::host, options.config_path), stdout);
+  const BridgeConfig config = load_or_fail(Side::host, options.config_path, options.run_dir);
+  start_logging(config.log_level);
+  if (options.worker.empty()) return run_broker(config, options);
+  host::WorkerOptions worker{options.worker, options.domid, {}};
+  for (const auto& text : options.listeners) {
+    worker.listeners.push_back(host::parse_listener(text));
+  }
+  return run_worker(config, worker);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"Serves the guests' named sockets on the host.", "xenlane-host"};
+  Options options;
+  app.add_option("--config", options.config_path,
+                 "configuration file (default /etc/xenlane/host.toml)");
+  app.add_option("--run-dir", options.run_dir,
+                 "folder of the sockets (default $XENLANE_RUN_DIR, else /run/xenlane)");
+  app.add_flag("--check", options.check, "report every error of the configuration and exit");
+  app.set_version_flag("--version", XENLANE_VERSION);
+  // An empty group keeps these out of --help: only the broker starts workers.
+  app.add_option("--worker", options.worker)->group("");
+  app.add_option("--domid", options.domid)->group("");
+  app.add_option("--listener", options.listeners)->group("");
+  app.footer(examples);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? exit_ok : exit_usage;
+  }
+  try {
+    return run(options);
+  } catch (const StartFailure& failure) {
+    fmt::print(stderr, "xenlane-host: {}\n", failure.what);
+    return failure.exit_code;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "xenlane-host: {}\n", error.what());
+    return exit_broken;
+  }
+}

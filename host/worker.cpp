@@ -1,0 +1,78 @@
+#include "host/worker.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <charconv>
+#include <csignal>
+
+#include "bridge/cli/exit_codes.hpp"
+#include "bridge/control/server.hpp"
+#include "bridge/daemon/listeners.hpp"
+#include "bridge/daemon/program.hpp"
+#include "host/worker_link.hpp"
+
+namespace xenlane::host {
+
+namespace asio = boost::asio;
+using namespace bridge;  // NOLINT(google-build-using-namespace)
+
+InheritedListener parse_listener(const std::string& text) {
+  const std::size_t equals = text.rfind('=');
+  int fd = -1;
+  if (equals != std::string::npos) {
+    std::from_chars(text.data() + equals + 1, text.data() + text.size(), fd);
+  }
+  if (fd < 0 || ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+    throw StartFailure{exit_usage, fmt::format("--listener {}: no such descriptor", text)};
+  }
+  return {text.substr(0, equals), fd};
+}
+
+int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
+  // Without its broker a worker has no business; the check after the call closes the race.
+  const pid_t broker = ::getppid();
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != broker || broker == 1) return exit_broken;
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+
+  asio::io_context context(1);
+  const auto executor = context.get_executor();
+  transport::XenStore store(executor, transport::default_xenstore_path(),
+                            std::chrono::milliseconds(config.timeouts.xenstore_ms));
+  Peer peer(executor, Role::host, options.guest, config);
+  transport::UniqueFd control_socket;
+  const std::string folder = config.run_dir + '/' + options.guest + '/';
+  for (const ChannelConfig* channel : channels_for(config, options.guest)) {
+    transport::UniqueFd listener;
+    for (const auto& inherited : options.listeners) {
+      if (inherited.name == channel->name.text()) listener.reset(inherited.fd);
+    }
+    const std::string path = listener ? folder + channel->name.text() : std::string();
+    peer.channels().add(*channel, path, std::move(listener));
+  }
+  for (const auto& inherited : options.listeners) {
+    if (inherited.name == "control") control_socket.reset(inherited.fd);
+  }
+  WorkerLink link(executor, store, peer, config, options.domid);
+  const auto started = std::chrono::steady_clock::now();
+  ControlServer control(executor, std::move(control_socket),
+                        [&](const boost::json::object& request) {
+                          return answer_bridge_request(request, "worker", options.guest,
+                                                       options.domid, started, peer);
+                        });
+  asio::signal_set signals(executor, SIGTERM, SIGINT);
+  signals.async_wait([&](const auto&, int) { context.stop(); });
+  asio::co_spawn(executor, link.run(), [&](const std::exception_ptr&) { context.stop(); });
+  context.run();
+  peer.stop_session("shutting down");
+  return exit_ok;
+}
+
+}  // namespace xenlane::host

@@ -1,0 +1,100 @@
+#include "host/worker_link.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "bridge/daemon/negotiation.hpp"
+#include "transport/vchan/vchan_opener.hpp"
+
+namespace xenlane::host {
+
+namespace asio = boost::asio;
+using namespace bridge;  // NOLINT(google-build-using-namespace): this file speaks of little else
+using std::chrono::milliseconds;
+
+namespace {
+
+/// A session that lasted this long was a good one: the next attempt need not wait.
+constexpr std::chrono::seconds good_session{2};
+
+}  // namespace
+
+WorkerLink::WorkerLink(const asio::any_io_executor& executor, transport::XenStore& store,
+                       Peer& peer, const BridgeConfig& config, transport::Domid guest)
+    : executor_(executor),
+      store_(store),
+      peer_(peer),
+      config_(config),
+      guest_(guest),
+      pointer_changed_(executor),
+      backoff_(milliseconds(config.timeouts.retry_ms_min),
+               milliseconds(config.timeouts.retry_ms_max)) {}
+
+asio::awaitable<void> WorkerLink::pause() {
+  asio::steady_timer timer(executor_, backoff_.next());
+  co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+}
+
+// Tells the guest to offer a ring of at least this epoch; repeated until xenstored has it. False
+// when the domain is no more.
+asio::awaitable<bool> WorkerLink::raise_wanted(std::uint64_t epoch) {
+  wanted_ = std::max(wanted_, std::min(epoch, epoch_max));
+  const std::string path = fmt::format("{}/{}/{}", domain_path(guest_), host_node, wanted_key);
+  for (;;) {
+    std::vector<transport::XenStoreWrite> writes(1);
+    writes[0] = {path, std::to_string(wanted_), {}};
+    const auto error =
+        co_await store_.write_all(std::move(writes), domain_path(guest_) + "/domid");
+    if (!error) co_return true;
+    if (error == boost::system::errc::no_such_file_or_directory) co_return false;
+    spdlog::warn("xenstore: writing {}: {}", path, error.message());
+    peer_.set_reason("xenstore: " + error.message());
+    co_await pause();
+  }
+}
+
+asio::awaitable<std::optional<std::uint64_t>> WorkerLink::read_pointer() {
+  const auto untrusted_pointer =
+      co_await store_.read(fmt::format("{}/{}", domain_path(guest_), ring_pointer));
+  if (!untrusted_pointer) co_return std::nullopt;
+  const auto epoch = parse_epoch(*untrusted_pointer);
+  if (!epoch) spdlog::warn("the guest's {} is not an epoch; ignored", ring_pointer);
+  co_return epoch;
+}
+
+asio::awaitable<void> WorkerLink::run() {
+  co_await store_.wait_connected(milliseconds(config_.timeouts.xenstore_ms));
+  // A ring that is on offer already may have had an earlier worker in it: only a later one will do.
+  const auto stale = co_await read_pointer();
+  if (!co_await raise_wanted(stale.value_or(0) + 1)) co_return;
+  store_.watch(fmt::format("{}/{}", domain_path(guest_), ring_pointer), pointer_changed_);
+  peer_.set_reason("waiting for the guest's bridge to offer a lane");
+  for (;;) {
+    const auto epoch = co_await read_pointer();
+    if (!epoch || *epoch < wanted_) {
+      co_await pointer_changed_.wait();
+      continue;
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    const bool served = co_await serve(*epoch);
+    if (served && std::chrono::steady_clock::now() - begin > good_session) backoff_.reset();
+    if (!co_await raise_wanted(*epoch + 1)) co_return;
+    co_await pause();
+  }
+}
+
+asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
+  auto lane = co_await transport::async_attach_vchan(
+      guest_, fmt::format("{}/{}", domain_path(guest_), ring_path(epoch)),
+      milliseconds(config_.timeouts.xenstore_ms));
+  if (!lane) {
+    peer_.set_reason(lane.error().text);
+    spdlog::warn("{}", lane.error().text);
+    co_return false;
+  }
+  const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
+  spdlog::info("session ended: {}", reason);
+  co_return true;
+}
+
+}  // namespace xenlane::host

@@ -1,0 +1,39 @@
+// The host's side of the negotiation for one guest: attaches to the ring that the guest offers, runs
+// a session over it, and asks for a new one when it has ended. Everything read here was written by
+// the guest and is checked before use.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+
+#include "bridge/daemon/config.hpp"
+#include "bridge/daemon/peer.hpp"
+#include "transport/base/signal.hpp"
+#include "transport/xenstore/client.hpp"
+
+namespace xenlane::host {
+
+class WorkerLink {
+ public:
+  WorkerLink(const boost::asio::any_io_executor& executor, transport::XenStore& store,
+             bridge::Peer& peer, const bridge::BridgeConfig& config, transport::Domid guest);
+
+  /// Runs until the domain has vanished from xenstore.
+  boost::asio::awaitable<void> run();
+
+ private:
+  boost::asio::awaitable<bool> raise_wanted(std::uint64_t epoch);
+  boost::asio::awaitable<std::optional<std::uint64_t>> read_pointer();
+  boost::asio::awaitable<bool> serve(std::uint64_t epoch);
+  boost::asio::awaitable<void> pause();
+
+  boost::asio::any_io_executor executor_;
+  transport::XenStore& store_;
+  bridge::Peer& peer_;
+  const bridge::BridgeConfig& config_;
+  transport::Domid guest_;
+  transport::Signal pointer_changed_;
+  bridge::Backoff backoff_;
+  std::uint64_t wanted_ = 1;
+};
+
+}  // namespace xenlane::host

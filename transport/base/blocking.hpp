@@ -1,0 +1,69 @@
+// Runs a call that may block for ever (libxenvchan asks xenstored, which may be hung) on a thread
+// of its own and waits for it with a deadline. A call that misses its deadline is abandoned, not
+// killed: when it does return, its result is destroyed on that thread.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "transport/base/signal.hpp"
+
+namespace xenlane::transport {
+
+/// Threads that may be under way or stuck at once; past that a call fails as if timed out.
+inline constexpr int blocking_calls_max = 4;
+
+inline std::atomic<int>& blocking_calls_under_way() {
+  static std::atomic<int> count{0};
+  return count;
+}
+
+/// The result of `work`, or nothing when it took longer than `deadline`.
+template <typename T>
+boost::asio::awaitable<std::optional<T>> run_blocking(std::function<T()> work,
+                                                      std::chrono::milliseconds deadline) {
+  struct Shared {
+    explicit Shared(const boost::asio::any_io_executor& executor) : done(executor) {}
+    std::mutex mutex;
+    bool abandoned = false;
+    std::optional<T> result;
+    Signal done;
+  };
+  // Set when the waiter leaves for whatever reason, its own destruction included.
+  struct Abandon {
+    std::shared_ptr<Shared> shared;
+    ~Abandon() {
+      const std::lock_guard lock(shared->mutex);
+      shared->abandoned = true;
+    }
+  };
+  if (blocking_calls_under_way().fetch_add(1) >= blocking_calls_max) {
+    blocking_calls_under_way().fetch_sub(1);
+    co_return std::nullopt;
+  }
+  const auto executor = co_await boost::asio::this_coro::executor;
+  auto shared = std::make_shared<Shared>(executor);
+  const Abandon abandon{shared};
+  std::thread([shared, executor, work = std::move(work)]() mutable {
+    T result = work();
+    blocking_calls_under_way().fetch_sub(1);
+    const std::lock_guard lock(shared->mutex);
+    if (shared->abandoned) return;
+    shared->result.emplace(std::move(result));
+    boost::asio::post(executor, [shared] { shared->done.raise(); });
+  }).detach();
+
+  co_await shared->done.wait_for(deadline);
+  const std::lock_guard lock(shared->mutex);
+  co_return std::move(shared->result);
+}
+
+}  // namespace xenlane::transport
