@@ -40,7 +40,8 @@ asio::awaitable<void> GuestLink::pause() {
   co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
 }
 
-// Own domid, and the epoch that an earlier life of this bridge got to; its leftovers are removed.
+// Own domid and name, and the epoch that an earlier life of this bridge got to; its leftovers are
+// removed.
 asio::awaitable<void> GuestLink::learn_identity() {
   for (;;) {
     const auto domid = co_await store_.read("domid");
@@ -51,6 +52,7 @@ asio::awaitable<void> GuestLink::learn_identity() {
     spdlog::warn("xenstore: reading domid: {}", domid.error().message());
     co_await pause();
   }
+  if (const auto name = co_await store_.read("name")) guest_name_ = *name;
   if (const auto last = co_await store_.read(std::string(ring_pointer))) {
     epoch_ = parse_epoch(*last).value_or(0);
   }

@@ -19,7 +19,9 @@ class GuestLink {
 
   /// Runs for ever.
   boost::asio::awaitable<void> run();
+  /// This domain's; 0 and empty until xenstore has answered.
   transport::Domid domid() const { return domid_; }
+  const std::string& guest_name() const { return guest_name_; }
 
  private:
   /// What the host's node says. `unknown` is when xenstore did not answer: then nothing may change.
@@ -43,6 +45,7 @@ class GuestLink {
   transport::Signal wish_changed_;
   bridge::Backoff backoff_;
   transport::Domid domid_ = 0;
+  std::string guest_name_;
   std::uint64_t epoch_ = 0;  ///< of the last ring offered
 };
 

@@ -58,8 +58,8 @@ int run(const BridgeConfig& config) {
   const auto started = std::chrono::steady_clock::now();
   ControlServer control(executor, files.listen("control", 0600),
                         [&](const json::object& request) {
-                          return answer_bridge_request(request, "guest", "", link.domid(),
-                                                       started, peer);
+                          return answer_bridge_request(request, "guest", link.guest_name(),
+                                                       link.domid(), started, peer);
                         });
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   signals.async_wait([&](const auto&, int) { context.stop(); });

@@ -140,7 +140,8 @@ bool Broker::name_is_usable(const std::string& name) const {
   const auto parsed = ChannelName::parse(name);
   const bool number = name.find_first_not_of("0123456789") == std::string::npos;
   if (!parsed || number || name == "control") {
-    spdlog::warn("guest {}: not served: its name cannot be a folder's name", escape_untrusted(name));
+    spdlog::warn("guest {}: not served: its name cannot be a folder's name",
+                 escape_untrusted(name));
     return false;
   }
   for (const auto& [domid, guest] : guests_) {
@@ -225,6 +226,7 @@ boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest) const {
     arguments.insert(arguments.end(), {"--listener", fmt::format("{}={}", name, listener.get())});
   }
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
   for (auto& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
 

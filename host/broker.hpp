@@ -1,9 +1,10 @@
-// The broker: watches which domains come and go, keeps the socket files of each guest it serves, and
-// one worker process per guest. It maps no guest memory and reads nothing that a guest wrote: what
-// it takes from xenstore (names, uuids, which domains live) are nodes that only dom0 can write.
+// The broker: watches which domains come and go, keeps the socket files of each guest it serves,
+// and one worker process per guest. It maps no guest memory and reads nothing that a guest wrote:
+// what it takes from xenstore (names, uuids, which domains live) are nodes that only dom0 can
+// write.
 //
 // xenstore's events carry no facts, may be merged and may come too early (a domain is announced as
-// released while it is still dying), so every event means only "look again", now and a little later.
+// released while it is still dying), so every event means only "look again", now and a bit later.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>

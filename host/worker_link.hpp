@@ -1,6 +1,6 @@
-// The host's side of the negotiation for one guest: attaches to the ring that the guest offers, runs
-// a session over it, and asks for a new one when it has ended. Everything read here was written by
-// the guest and is checked before use.
+// The host's side of the negotiation for one guest: attaches to the ring that the guest offers,
+// runs a session over it, and asks for a new one when it has ended. Everything read here was
+// written by the guest and is checked before use.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>

@@ -28,11 +28,9 @@ ChannelTable::~ChannelTable() {
   for (auto& [id, joined] : connections_) joined.connection->close();
 }
 
-Channel* ChannelTable::find(std::string_view name) {
-  for (const auto& channel : channels_) {
-    if (channel->config.name.text() == name) return channel.get();
-  }
-  return nullptr;
+Channel* ChannelTable::find(const std::string& name) {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
 }
 
 Mux* ChannelTable::mux_of(StreamId id) {
@@ -41,6 +39,7 @@ Mux* ChannelTable::mux_of(StreamId id) {
 }
 
 void ChannelTable::raise_all() {
+  if (accepts_held_ == 0) return;
   for (const auto& channel : channels_) channel->may_accept.raise();
 }
 
@@ -65,7 +64,7 @@ void ChannelTable::detach(const std::string& reason) {
   connections_.clear();
   for (auto& [id, joined] : broken) {
     --joined.channel->stats.open;
-    ++joined.channel->stats.broken;
+    end_badly(*joined.channel, {false, joined.pid, ECONNRESET, reason});
     joined.connection->close();
   }
   for (const auto& channel : channels_) channel->waiting_remote.clear();
@@ -90,7 +89,8 @@ void ChannelTable::handle_event(const InputEvent& event) {
     const Joined joined = found->second;
     connections_.erase(found);
     --joined.channel->stats.open;
-    refuse_local(*joined.channel, refused->error, escape_untrusted(refused->untrusted_reason));
+    end_badly(*joined.channel, {true, joined.pid, refused->error,
+                                escape_untrusted(refused->untrusted_reason)});
     joined.connection->close();
   } else if (const auto* finished = std::get_if<PeerFinished>(&event)) {
     if (const auto found = connections_.find(finished->id); found != connections_.end()) {
@@ -103,16 +103,26 @@ void ChannelTable::handle_event(const InputEvent& event) {
     if (const auto found = connections_.find(stopped->id); found != connections_.end()) {
       const auto connection = found->second.connection;
       connection->stop_reading();
+    } else if (const auto early = incoming_.find(stopped->id); early != incoming_.end()) {
+      early->second.stopped = true;
     }
   } else if (const auto* reset = std::get_if<PeerReset>(&event)) {
-    break_stream(reset->id);
+    break_stream(reset->id, ECONNRESET,
+                 "reset by the other side: " + std::string(to_string(reset->error)));
   } else if (const auto* away = std::get_if<PeerGoesAway>(&event)) {
     spdlog::info("{}: goes away: {}", peer_name_, escape_untrusted(away->untrusted_reason));
   }
   raise_all();
 }
 
-void ChannelTable::break_stream(StreamId id) {
+void ChannelTable::end_badly(Channel& channel, BadEnding ending) {
+  ++(ending.refused ? channel.stats.refused : channel.stats.broken);
+  auto& endings = channel.stats.bad_endings;
+  if (endings.size() == bad_endings_max) endings.pop_front();
+  endings.push_back(std::move(ending));
+}
+
+void ChannelTable::break_stream(StreamId id, int error, const std::string& message) {
   if (const auto early = incoming_.find(id); early != incoming_.end()) {
     if (!early->second.early.empty()) mux()->delivered(id, early->second.early.size());
     std::erase(early->second.channel->waiting_remote, id);
@@ -124,7 +134,7 @@ void ChannelTable::break_stream(StreamId id) {
   const Joined joined = found->second;
   connections_.erase(found);
   --joined.channel->stats.open;
-  ++joined.channel->stats.broken;
+  end_badly(*joined.channel, {false, joined.pid, error, message});
   if (joined.connection->held_bytes() > 0) mux()->delivered(id, joined.connection->held_bytes());
   joined.connection->close();
 }
@@ -148,7 +158,7 @@ SourceBytes ChannelTable::read_source(StreamId id, const transport::WritableSpan
       return {0, true};
     case Connection::ReadStatus::broken:
       mux()->reset(id, StreamError::broken);
-      break_stream(id);
+      break_stream(id, ECONNRESET, "the local program reset the connection");
       return {0, true};
   }
   return {0, true};
@@ -202,7 +212,7 @@ void ChannelTable::handle_open(const OpenRequested& open) {
   const auto refuse = [&](int error, const std::string& why) {
     spdlog::info("{}: refused {}: {}", peer_name_, escape_untrusted(open.untrusted_name), why);
     mux()->refuse(open.id, static_cast<std::uint16_t>(error), why);
-    if (channel != nullptr) refuse_local(*channel, error, why);
+    if (channel != nullptr) end_badly(*channel, {true, 0, error, why});
   };
   if (!name) return refuse(EINVAL, "not a channel name");
   if (channel == nullptr) return refuse(ENOENT, "no such channel here");
@@ -216,7 +226,7 @@ void ChannelTable::handle_open(const OpenRequested& open) {
   if (wants_port && channel->waiting_remote.size() >= port_waiting_max) {
     return refuse(EAGAIN, "too many unpaired connections");
   }
-  incoming_.emplace(open.id, Incoming{channel, {}, false});
+  incoming_.emplace(open.id, Incoming{channel, {}, false, false});
   if (wants_port) {
     mux()->accept(open.id);
     channel->waiting_remote.push_back(open.id);

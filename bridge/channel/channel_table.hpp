@@ -32,8 +32,15 @@ inline constexpr std::size_t port_waiting_max = 64;
 /// How long connections may wait for a session before they are refused.
 inline constexpr std::chrono::milliseconds session_wait_max{2000};
 
-struct LastRefusal {
-  int error = 0;  ///< errno value
+/// Connections that ended badly which a channel remembers, for the tool to find its own among them.
+inline constexpr std::size_t bad_endings_max = 32;
+
+/// How a local connection ended that did not end well. A Unix socket can tell its reader no more
+/// than "end of file", so this is where the reason is to be had.
+struct BadEnding {
+  bool refused = false;  ///< never carried a byte; otherwise it broke on the way
+  pid_t pid = 0;         ///< of the program that made the connection; 0 for one dialled here
+  int error = 0;         ///< errno value
   std::string message;
 };
 
@@ -44,7 +51,7 @@ struct ChannelStats {
   std::uint64_t broken = 0;  ///< ended by a reset or by the session's end, not by both applications
   std::uint64_t bytes_in = 0;   ///< from the peer
   std::uint64_t bytes_out = 0;  ///< to the peer
-  LastRefusal last_refusal;
+  std::deque<BadEnding> bad_endings;  ///< newest last, at most bad_endings_max
 };
 
 /// One configured channel at run time.
@@ -88,12 +95,14 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   struct Joined {
     std::shared_ptr<Connection> connection;
     Channel* channel;
+    pid_t pid;  ///< of the local program if it connected to us, else 0
   };
   /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
   struct Incoming {
     Channel* channel;
     ByteQueue early;
     bool finished = false;
+    bool stopped = false;  ///< the peer reads no more
   };
 
   // ConnectionOwner
@@ -104,7 +113,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
 
   Mux* mux() { return driver_ != nullptr ? driver_->mux() : nullptr; }
   Mux* mux_of(StreamId id);
-  Channel* find(std::string_view name);
+  Channel* find(const std::string& name);
   bool may_accept(const Channel& channel);
   void raise_all();
   void limit_session_wait();
@@ -112,18 +121,20 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   boost::asio::awaitable<void> dial(StreamId id, Channel& channel, std::uint64_t session);
   void handle_local_connection(Channel& channel, transport::UniqueFd socket);
   void handle_open(const OpenRequested& open);
-  void join(StreamId id, Channel& channel, transport::UniqueFd socket);
-  void join_incoming(StreamId id, transport::UniqueFd socket);
+  void join(StreamId id, Channel& channel, transport::UniqueFd socket, pid_t pid);
+  void join_incoming(StreamId id, transport::UniqueFd socket, pid_t pid);
   void refuse_incoming(StreamId id, int error, const std::string& message);
-  void refuse_local(Channel& channel, int error, std::string message);
+  void end_badly(Channel& channel, BadEnding ending);
   void pair_port(Channel& channel);
-  void break_stream(StreamId id);
+  void break_stream(StreamId id, int error, const std::string& message);
 
   boost::asio::any_io_executor executor_;
   Role role_;
   std::string peer_name_;
   std::chrono::milliseconds dial_deadline_;
   std::vector<std::unique_ptr<Channel>> channels_;
+  std::unordered_map<std::string, Channel*> by_name_;
+  std::size_t accepts_held_ = 0;  ///< channels whose next connection has to wait
   std::unordered_map<StreamId, Joined> connections_;
   std::unordered_map<StreamId, Incoming> incoming_;
   SessionDriver* driver_ = nullptr;

@@ -41,6 +41,15 @@ boost::system::result<UniqueFd> connect_once(const std::string& path) {
   return socket;
 }
 
+/// The program at the other end of an accepted socket, as it was when it connected.
+pid_t pid_of_peer(int socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  const bool known =
+      ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0;
+  return known ? credentials.pid : 0;
+}
+
 /// An application that connected and left again without a byte has nothing to pair.
 bool left_without_a_byte(int socket) {
   pollfd poll{socket, POLLIN, 0};
@@ -55,6 +64,7 @@ bool left_without_a_byte(int socket) {
 void ChannelTable::add(ChannelConfig config, std::string socket_path, UniqueFd listener) {
   auto& channel =
       *channels_.emplace_back(std::make_unique<Channel>(executor_, std::move(config)));
+  by_name_.emplace(channel.config.name.text(), &channel);
   channel.socket_path = std::move(socket_path);
   channel.listener = std::move(listener);
   if (channel.listener) {
@@ -76,7 +86,12 @@ asio::awaitable<void> ChannelTable::accept_connections(Channel& channel) {
   asio::posix::stream_descriptor listener(executor_, channel.listener.release());
   asio::steady_timer pause(executor_);
   while (*alive) {
-    while (*alive && !may_accept(channel)) co_await channel.may_accept.wait();
+    while (*alive && !may_accept(channel)) {
+      ++accepts_held_;
+      co_await channel.may_accept.wait();
+      if (!*alive) co_return;
+      --accepts_held_;
+    }
     if (!*alive) co_return;
     auto [error] = co_await listener.async_wait(asio::posix::descriptor_base::wait_read,
                                                 asio::as_tuple(asio::use_awaitable));
@@ -95,15 +110,11 @@ asio::awaitable<void> ChannelTable::accept_connections(Channel& channel) {
   }
 }
 
-void ChannelTable::refuse_local(Channel& channel, int error, std::string message) {
-  ++channel.stats.refused;
-  channel.stats.last_refusal = {error, std::move(message)};
-}
-
 void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
   Mux* current = mux();
   if (current == nullptr) {
-    refuse_local(channel, ENOTCONN, fmt::format("no session with {}: {}", peer_name_, down_reason_));
+    end_badly(channel, {true, pid_of_peer(socket.get()), ENOTCONN,
+                        fmt::format("no session with {}: {}", peer_name_, down_reason_)});
     return;  // closes the socket
   }
   if (role_ == Role::host && channel.config.end == EndKind::port) {
@@ -114,33 +125,35 @@ void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
   const EndShape shape =
       channel.config.end == EndKind::port ? EndShape::port : EndShape::service;
   const StreamId id = current->open(shape, channel.config.name.text());
-  join(id, channel, std::move(socket));
+  const pid_t pid = pid_of_peer(socket.get());
+  join(id, channel, std::move(socket), pid);
 }
 
-void ChannelTable::join(StreamId id, Channel& channel, UniqueFd socket) {
+void ChannelTable::join(StreamId id, Channel& channel, UniqueFd socket, pid_t pid) {
   auto connection = std::make_shared<Connection>(executor_, std::move(socket), id,
                                                  static_cast<ConnectionOwner&>(*this));
-  connections_.emplace(id, Joined{std::move(connection), &channel});
+  connections_.emplace(id, Joined{std::move(connection), &channel, pid});
   ++channel.stats.open;
   ++channel.stats.opened;
   // Whoever connects mostly writes next: try to read before waiting for news.
-  mux()->source_ready(id);
-  driver_->wake();
+  handle_readable(id);
 }
 
-void ChannelTable::join_incoming(StreamId id, UniqueFd socket) {
+void ChannelTable::join_incoming(StreamId id, UniqueFd socket, pid_t pid) {
   auto node = incoming_.extract(id);
   Incoming& stream = node.mapped();
-  join(id, *stream.channel, std::move(socket));
+  join(id, *stream.channel, std::move(socket), pid);
   const auto connection = connections_.at(id).connection;
   if (!stream.early.empty()) deliver(id, {stream.early.front(), {}});
   if (stream.finished && connections_.contains(id)) connection->finish_writing();
+  // The peer may have ended the stream altogether while it waited for its partner.
+  if (stream.stopped && connections_.contains(id)) connection->stop_reading();
 }
 
 void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& message) {
   auto node = incoming_.extract(id);
   const Incoming& stream = node.mapped();
-  refuse_local(*stream.channel, error, message);
+  end_badly(*stream.channel, {true, 0, error, message});
   spdlog::info("{}: refused {}: {}", peer_name_, stream.channel->config.name.text(), message);
   if (!stream.early.empty()) mux()->delivered(id, stream.early.size());
   mux()->refuse(id, static_cast<std::uint16_t>(error), message);
@@ -159,7 +172,7 @@ asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uin
     if (!wanted) co_return;
     if (socket) {
       mux()->accept(id);
-      join_incoming(id, std::move(*socket));
+      join_incoming(id, std::move(*socket), 0);
       co_return;
     }
     if (socket.error().value() != EAGAIN || std::chrono::steady_clock::now() >= end) {
@@ -180,9 +193,10 @@ void ChannelTable::pair_port(Channel& channel) {
     if (left_without_a_byte(local.get())) continue;
     const StreamId remote = channel.waiting_remote.front();
     channel.waiting_remote.pop_front();
-    join_incoming(remote, std::move(local));
+    const pid_t pid = pid_of_peer(local.get());
+    join_incoming(remote, std::move(local), pid);
   }
-  channel.may_accept.raise();
+  raise_all();
 }
 
 }  // namespace xenlane::bridge

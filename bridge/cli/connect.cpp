@@ -35,7 +35,7 @@ struct Wanted {
 struct Known {
   std::string socket;
   std::string control;  ///< of the bridge; empty: it was not to be asked
-  std::uint64_t refused = 0;
+  std::uint64_t bridge_pid = 0;
   std::optional<Failure> unasked;  ///< why no daemon could be asked
 };
 
@@ -145,24 +145,41 @@ Answer<Known> look_up(const Context& context, const Wanted& wanted) {
   const Answer<const json::object*> channel = pick_channel(bridge.value, wanted);
   if (channel.failure) return {{}, channel.failure};
   known.control = guest.control;
-  known.refused = json_number(*channel.value, "refused");
+  known.bridge_pid = json_number(bridge.value, "pid");
   return {known, {}};
 }
 
-/// The refusal that happened since `known` was asked, if there was one.
-std::optional<std::string> new_refusal(const Known& known, const Wanted& wanted) {
+/// How this process's own connection ended, if the bridge says that it ended badly. The socket
+/// alone cannot tell: to its reader a refusal and a broken stream look like the end of the data.
+std::optional<Failure> bad_ending(const Known& known, const Wanted& wanted) {
   if (known.control.empty()) return std::nullopt;
   const auto reply = control_request(known.control, "status");
-  if (!reply) return std::nullopt;
-  const Answer<const json::object*> channel = pick_channel(*reply, wanted);
-  if (channel.failure || json_number(*channel.value, "refused") <= known.refused) {
-    return std::nullopt;
+  if (!reply) {
+    if (reply.error().kind != ControlError::Kind::no_daemon) return std::nullopt;
+    return refused_by(wanted, exit_broken, "the bridge ended while the connection was open; see "
+                                           "'xenlane status'");
   }
-  const json::object* last = json_object(*channel.value, "last_refusal");
-  if (last == nullptr) return "the other side refused";
-  return fmt::format("the other side refused: {} ({})",
-                     escape_untrusted(json_text(*last, "message", "no reason given"), 256),
-                     escape_untrusted(json_text(*last, "errno", "no errno")));
+  // A worker's control socket outlives it: the one that answers now knows nothing of the connection.
+  if (json_number(*reply, "pid") != known.bridge_pid) {
+    return refused_by(wanted, exit_broken, "the bridge was replaced while the connection was open; "
+                                           "see 'xenlane status'");
+  }
+  const Answer<const json::object*> channel = pick_channel(*reply, wanted);
+  if (channel.failure) return std::nullopt;
+  const json::array* endings = json_array(*channel.value, "bad_endings");
+  if (endings == nullptr) return std::nullopt;
+  for (const json::value& value : *endings) {
+    const json::object* ending = value.if_object();
+    if (ending == nullptr || json_number(*ending, "pid") != std::uint64_t(::getpid())) continue;
+    const std::string why =
+        fmt::format("{} ({})", escape_untrusted(json_text(*ending, "message", "no reason"), 256),
+                    escape_untrusted(json_text(*ending, "errno", "no errno")));
+    if (json_text(*ending, "what") == "refused") {
+      return refused_by(wanted, exit_refused, "refused: " + why + "; check the other side");
+    }
+    return refused_by(wanted, exit_broken, "the stream broke: " + why);
+  }
+  return std::nullopt;
 }
 
 int fail_to_open(const Known& known, const Wanted& wanted, const ControlError& error) {
@@ -198,11 +215,8 @@ int run(const Context& context, const Options& options) {
   if (!socket) return fail_to_open(known.value, wanted.value, socket.error());
 
   const PumpResult result = pump(socket->get(), STDIN_FILENO, STDOUT_FILENO);
-  if (result.received_bytes == 0) {
-    if (const auto refusal = new_refusal(known.value, wanted.value)) {
-      return fail(exit_refused,
-                  fmt::format("{}: {}; check the target there", wanted.value.shown, *refusal));
-    }
+  if (const auto ending = bad_ending(known.value, wanted.value)) {
+    return fail(ending->code, ending->message);
   }
   if (!result.error.empty()) {
     return fail(exit_broken,

@@ -66,6 +66,14 @@ void Peer::stop_session(std::string reason) {
 
 namespace {
 
+json::object describe(const BadEnding& ending) {
+  const char* name = ::strerrorname_np(ending.error);
+  return {{"what", ending.refused ? "refused" : "broken"},
+          {"pid", ending.pid},
+          {"errno", name != nullptr ? name : "EIO"},
+          {"message", ending.message}};
+}
+
 json::object describe(const Channel& channel) {
   const ChannelConfig& config = channel.config;
   const ChannelStats& stats = channel.stats;
@@ -83,13 +91,16 @@ json::object describe(const Channel& channel) {
   out["waiting"] = channel.waiting_local.size() + channel.waiting_remote.size();
   out["bytes_in"] = stats.bytes_in;
   out["bytes_out"] = stats.bytes_out;
-  if (stats.refused > 0) {
-    const char* name = ::strerrorname_np(stats.last_refusal.error);
-    out["last_refusal"] = {{"errno", name != nullptr ? name : "EIO"},
-                           {"message", stats.last_refusal.message}};
-  } else {
-    out["last_refusal"] = nullptr;
+  json::array endings;
+  out["last_refusal"] = nullptr;
+  for (const BadEnding& ending : stats.bad_endings) {
+    json::object described = describe(ending);
+    if (ending.refused) {
+      out["last_refusal"] = {{"errno", described["errno"]}, {"message", ending.message}};
+    }
+    endings.push_back(std::move(described));
   }
+  out["bad_endings"] = std::move(endings);
   return out;
 }
 

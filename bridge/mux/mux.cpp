@@ -24,11 +24,19 @@ constexpr std::size_t data_room_bytes_min = 2048;
 /// Rings are at least 4 KiB, so this always comes about.
 static_assert(data_room_bytes_min <= 4096 / 2);
 
+// What a peer promises may be far more than this side can hold: no side opens more than it would
+// itself allow, or a peer that never answers could make it remember OPENs without end.
+MuxLimits within_reason(MuxLimits theirs, const MuxLimits& ours) {
+  theirs.streams_max = std::min(theirs.streams_max, ours.streams_max);
+  theirs.open_backlog_max = std::min(theirs.open_backlog_max, ours.open_backlog_max);
+  return theirs;
+}
+
 }  // namespace
 
 Mux::Mux(Role role, const MuxLimits& ours, const MuxLimits& theirs)
     : ours_(ours),
-      theirs_(theirs),
+      theirs_(within_reason(theirs, ours)),
       own_parity_(role == Role::guest ? 1 : 0),
       last_own_id_(role == Role::guest ? static_cast<StreamId>(-1) : 0),
       last_peer_id_(role == Role::guest ? 0 : static_cast<StreamId>(-1)),
@@ -88,6 +96,7 @@ void Mux::accept(StreamId id) {
   XENLANE_ASSERT(!accepted.opened_by_us && !accepted.answered);
   accepted.answered = true;
   owe(accepted, Owed::accept);
+  schedule(accepted);
 }
 
 void Mux::refuse(StreamId id, std::uint16_t error, std::string reason) {
@@ -100,6 +109,7 @@ void Mux::refuse(StreamId id, std::uint16_t error, std::string reason) {
 
 void Mux::source_ready(StreamId id) {
   Stream& ready = stream(id);
+  if (ready.finish_wanted) return;  // the peer has stopped it meanwhile
   ready.source_ready = true;
   schedule(ready);
 }
@@ -184,17 +194,17 @@ void Mux::owe(Stream& debtor, Owed what) {
 
 void Mux::schedule(Stream& candidate) {
   if (candidate.in_ready || !candidate.source_ready || candidate.send.available() == 0) return;
+  if (!candidate.opened_by_us && !candidate.answered) return;  // accept() comes back to it
   candidate.in_ready = true;
   candidate.deficit = quantum_bytes;
   ready_.push_back(candidate.id);
 }
 
+// Whatever a stream still owes is moot then, and must not keep it: the peer counts it as gone from
+// its own last FINISH on and may open another in its place.
 void Mux::erase_if_done(StreamId id) {
   const Stream* done = find(id);
-  if (done != nullptr && done->answered && done->finish_sent && done->finish_received &&
-      done->owed == 0) {
-    erase(id);
-  }
+  if (done != nullptr && done->answered && done->finish_sent && done->finish_received) erase(id);
 }
 
 void Mux::erase(StreamId id) {
@@ -293,6 +303,12 @@ std::optional<EncodedFrame> Mux::poll_owed_frame() {
     Stream* debtor = find(id);
     if (debtor == nullptr || debtor->owed == 0) {
       if (debtor != nullptr) debtor->in_owing = false;
+      owing_.pop_front();
+      continue;
+    }
+    if (!debtor->opened_by_us && !debtor->answered) {
+      // The answer goes first; accept() puts the stream back in line with whatever it owes by then.
+      debtor->in_owing = false;
       owing_.pop_front();
       continue;
     }

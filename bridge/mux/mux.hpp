@@ -117,6 +117,13 @@ class Mux {
   bool has_output() const;
   /// Received bytes the driver holds for slow sockets; never more than the session window.
   std::uint64_t held_bytes() const { return session_receive_.held(); }
+  /// Bytes that the peer's session credit still allows this side to send.
+  std::uint64_t session_credit() const { return session_send_.available(); }
+  /// OPENs of either side whose answer is still to come or to be sent.
+  std::size_t unanswered() const { return std::size_t{own_unanswered_} + peer_unanswered_; }
+  /// Entries in the queues; at most two for each stream and one for each unanswered OPEN, plus a
+  /// constant.
+  std::size_t queued() const { return owing_.size() + ready_.size() + refusals_.size(); }
 
   // --- what applications want; ids must be of streams that has_stream
   /// Opens a stream; only when can_open(). Data may follow at once.

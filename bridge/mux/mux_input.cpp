@@ -72,7 +72,7 @@ InputStep Mux::handle_data_header(const FrameHeader& header) {
   if (receiver->opened_by_us && !receiver->answered) {
     return {0, violation("5.2", "DATA before ACCEPT")};
   }
-  if (receiver->finish_received && !receiver->owes(Owed::reset)) {
+  if (receiver->finish_received) {
     return {0, violation("5.4", "DATA after FINISH")};
   }
   if (!receiver->receive.receive(header.payload_bytes)) {
@@ -123,7 +123,7 @@ InputEvent Mux::handle(const AcceptFrame& frame) {
     erase(frame.id);
     return NoEvent{};
   }
-  erase_if_done(frame.id);
+  if (accepted->owes(Owed::reset)) return NoEvent{};  // its application gave up meanwhile
   return Accepted{frame.id};
 }
 
@@ -135,14 +135,15 @@ InputEvent Mux::handle(const RefuseFrame& frame) {
   }
   --own_unanswered_;
   ++counters_.streams_refused;
-  const bool abandoned = refused->abandoned;
+  const bool forgotten = refused->abandoned || refused->owes(Owed::reset);
   erase(frame.id);
-  if (abandoned) return NoEvent{};
+  if (forgotten) return NoEvent{};
   return Refused{frame.id, frame.error, frame.reason};
 }
 
 InputEvent Mux::handle(const DataFrame&) {
-  XENLANE_ASSERT(!"DATA is handled by its header");
+  const bool handled_by_its_header = false;
+  XENLANE_ASSERT(handled_by_its_header);
   return NoEvent{};
 }
 

@@ -41,7 +41,12 @@ boost::asio::awaitable<std::string> SessionDriver::run() {
   while (session_.state() != SessionState::down) co_await ended_.wait();
   handshake_timer_.cancel();
   stall_timer_.cancel();
-  lane_->publish();  // a REJECT that was just written is the peer's only explanation
+  // A REJECT is the peer's only explanation; it reads what was committed before the lane closed.
+  if (const auto last_words = session_.poll_greeting(); !last_words.empty()) {
+    const auto room = lane_->writable();
+    if (room.size() >= last_words.size()) lane_->commit(write_bytes(last_words, room));
+  }
+  lane_->publish();
   wake_up_.release();
   co_return session_.reason();
 }

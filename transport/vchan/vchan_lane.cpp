@@ -1,6 +1,7 @@
 // The only file that knows libxenvchan.
 #include "transport/vchan/vchan_lane.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <bit>
@@ -30,6 +31,9 @@ class VchanLane final : public SharedRingLane {
  public:
   explicit VchanLane(libxenvchan* vchan) : vchan_(vchan) {
     vchan_->blocking = 0;  // libxenvchan leaves it uninitialised
+    // A wake-up that turns out to be none must not stop the event loop in read().
+    const int events = xenevtchn_fd(vchan_->event);
+    ::fcntl(events, F_SETFL, ::fcntl(events, F_GETFL) | O_NONBLOCK);
     // The sizes come from libxenvchan's private copy of the orders, never from the shared page.
     attach({ring_of(vchan_->read), ring_of(vchan_->write), requests(!is_server()),
             requests(is_server())});

@@ -162,28 +162,54 @@ TEST_F(Connect, ClosedStandardInputIsAnEmptyOne) {
   EXPECT_EQ(got.out, "answer");
 }
 
+/// The process at the other end of a Unix socket.
+pid_t peer_pid(int fd) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size);
+  return credentials.pid;
+}
+
+/// Makes the fake bridge say that the connection of process `pid` ended badly.
+void tell_bad_ending(FakeControl& control, const char* what, pid_t pid) {
+  control.change([&](json::object& status) {
+    json::object& channel = status["channels"].as_array()[0].as_object();
+    channel["bad_endings"] = json::array{{{"what", what},
+                                          {"pid", pid},
+                                          {"errno", "ECONNREFUSED"},
+                                          {"message", "unix:/run/echo: Connection refused"}}};
+  });
+}
+
 TEST_F(Connect, RefusalByTheOtherSideIsToldWithItsReason) {
   start_guest();
-  const FakeSocket server(dir_ / name, [this](int) {
-    control_->change([](json::object& status) {
-      json::object& channel = status["channels"].as_array()[0].as_object();
-      channel["refused"] = 1;
-      channel["last_refusal"] = {{"errno", "ECONNREFUSED"},
-                                 {"message", "unix:/run/echo: Connection refused"}};
-    });
-  });
+  const FakeSocket server(dir_ / name,
+                          [this](int fd) { tell_bad_ending(*control_, "refused", peer_pid(fd)); });
   const ToolResult got = run_tool(dir_.path(), {"connect", name}, "x");
   EXPECT_EQ(got.exit_code, exit_refused);
   EXPECT_EQ(got.err,
-            "xenlane: org.example.echo: the other side refused: unix:/run/echo: Connection refused "
-            "(ECONNREFUSED); check the target there\n");
+            "xenlane: org.example.echo: refused: unix:/run/echo: Connection refused "
+            "(ECONNREFUSED); check the other side\n");
 }
 
-TEST_F(Connect, EmptyAnswerWithoutANewRefusalIsFine) {
+TEST_F(Connect, BrokenStreamIsNotTakenForItsEnd) {
   start_guest();
-  control_->change(
-      [](json::object& status) { status["channels"].as_array()[0].as_object()["refused"] = 5; });
-  const FakeSocket server(dir_ / name, [](int fd) { read_all(fd); });
+  const FakeSocket server(dir_ / name, [this](int fd) {
+    write_all(fd, "half an ans");
+    tell_bad_ending(*control_, "broken", peer_pid(fd));
+  });
+  const ToolResult got = run_tool(dir_.path(), {"connect", name}, "");
+  EXPECT_EQ(got.exit_code, exit_broken);
+  EXPECT_EQ(got.out, "half an ans");
+  EXPECT_THAT(got.err, HasSubstr("the stream broke: "));
+}
+
+TEST_F(Connect, AnotherConnectionsBadEndingIsNotOurs) {
+  start_guest();
+  const FakeSocket server(dir_ / name, [this](int fd) {
+    read_all(fd);
+    tell_bad_ending(*control_, "broken", ::getpid());
+  });
   EXPECT_EQ(run_tool(dir_.path(), {"connect", name}, "x").exit_code, exit_ok);
 }
 

@@ -98,6 +98,7 @@ boost::json::object channel_entry(const std::string& name, const std::string& so
           {"refused", 0},
           {"bytes_in", 0},
           {"last_refusal", nullptr},
+          {"bad_endings", boost::json::array{}},
           {"bytes_out", 0}};
 }
 

@@ -183,8 +183,8 @@ retry_ms_max = 50
       lines(got),
       ElementsAre("x.toml:3: error: limits.stream_window_bytes_min: stream_window_bytes_min (2MiB) "
                   "is above stream_window_bytes_max (1MiB)",
-                  "x.toml:2: error: limits.streams_max: streams_max (4096) times "
-                  "stream_window_bytes_min (2MiB) is 8GiB, above session_window_bytes (96MiB)",
+                  "x.toml:2: error: limits.streams_max: twice streams_max (4096) times "
+                  "stream_window_bytes_min (2MiB) is 16GiB, above session_window_bytes (96MiB)",
                   "x.toml:6: error: vchan.ring_bytes_min: ring_bytes_min (8KiB) is above "
                   "ring_bytes_max (4KiB)",
                   "x.toml:8: error: timeouts.retry_ms_max: retry_ms_min (100ms) is above "
