@@ -66,8 +66,7 @@ asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
   for (const auto* value : {&host, &wanted}) {
     if (*value) continue;
     const int error = value->error().value();
-    co_return HostWish{error == ENOENT || error == EACCES ? WishState::absent
-                                                          : WishState::unknown};
+    co_return HostWish{error == ENOENT || error == EACCES ? WishState::absent : WishState::unknown};
   }
   const auto host_domid = transport::parse_domid(*host);
   const auto epoch = parse_epoch(*wanted);
@@ -115,8 +114,8 @@ asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
   offer.path = ring_path(epoch);
   offer.ring_bytes_max = config_.vchan.ring_bytes_max;
   offer.ring_bytes_min = config_.vchan.ring_bytes_min;
-  auto lane = co_await transport::async_offer_vchan(offer,
-                                                    milliseconds(config_.timeouts.xenstore_ms));
+  auto lane =
+      co_await transport::async_offer_vchan(offer, milliseconds(config_.timeouts.xenstore_ms));
   if (!lane) {
     peer_.set_reason(lane.error().text);
     spdlog::warn("{}", lane.error().text);
@@ -136,8 +135,7 @@ asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
                                          milliseconds(config_.timeouts.xenstore_ms));
     co_return;
   }
-  spdlog::debug("offered epoch {} with rings of {} KiB", epoch,
-                (*lane)->send_ring_bytes() / 1024);
+  spdlog::debug("offered epoch {} with rings of {} KiB", epoch, (*lane)->send_ring_bytes() / 1024);
   auto serving = std::make_shared<bool>(true);
   asio::co_spawn(executor_, watch_wish(serving), asio::detached);
   const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);

@@ -21,7 +21,7 @@ namespace {
 
 namespace asio = boost::asio;
 namespace json = boost::json;
-using namespace xenlane;         // NOLINT(google-build-using-namespace)
+using namespace xenlane;          // NOLINT(google-build-using-namespace)
 using namespace xenlane::bridge;  // NOLINT(google-build-using-namespace)
 
 constexpr const char* examples =
@@ -56,11 +56,9 @@ int run(const BridgeConfig& config) {
   }
   guest::GuestLink link(executor, store, peer, config);
   const auto started = std::chrono::steady_clock::now();
-  ControlServer control(executor, files.listen("control", 0600),
-                        [&](const json::object& request) {
-                          return answer_bridge_request(request, "guest", link.guest_name(),
-                                                       link.domid(), started, peer);
-                        });
+  ControlServer control(executor, files.listen("control", 0600), [&](const json::object& request) {
+    return answer_bridge_request(request, "guest", link.guest_name(), link.domid(), started, peer);
+  });
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   signals.async_wait([&](const auto&, int) { context.stop(); });
   asio::co_spawn(executor, link.run(), asio::detached);
@@ -80,8 +78,9 @@ int main(int argc, char** argv) {
   std::optional<std::string> run_dir;
   bool check = false;
   app.add_option("--config", config_path, "configuration file (default /etc/xenlane/guest.toml)");
-  app.add_option("--run-dir", run_dir, "folder of the sockets (default $XENLANE_RUN_DIR, else "
-                                       "/run/xenlane)");
+  app.add_option("--run-dir", run_dir,
+                 "folder of the sockets (default $XENLANE_RUN_DIR, else "
+                 "/run/xenlane)");
   app.add_flag("--check", check, "report every error of the configuration and exit");
   app.set_version_flag("--version", XENLANE_VERSION);
   app.footer(examples);

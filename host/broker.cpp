@@ -36,7 +36,9 @@ constexpr std::array<milliseconds, 3> later_looks{milliseconds(200), millisecond
 /// A worker that ran this long is restarted without further delay.
 constexpr std::chrono::seconds good_run{5};
 
-boost::system::error_code last_error() { return {errno, boost::system::generic_category()}; }
+boost::system::error_code last_error() {
+  return {errno, boost::system::generic_category()};
+}
 
 }  // namespace
 
@@ -187,10 +189,9 @@ asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
   const std::string node = fmt::format("{}/{}", domain_path(domid), host_node);
   std::vector<transport::XenStoreWrite> writes;
   writes.push_back({node, "", permissions});
-  writes.push_back({fmt::format("{}/{}", node, host_domid_key), std::to_string(own_domid_),
-                    permissions});
-  const auto written =
-      co_await store_.write_all(std::move(writes), domain_path(domid) + "/domid");
+  writes.push_back(
+      {fmt::format("{}/{}", node, host_domid_key), std::to_string(own_domid_), permissions});
+  const auto written = co_await store_.write_all(std::move(writes), domain_path(domid) + "/domid");
   if (written) {
     spdlog::warn("guest {}: xenstore: writing {}: {}", guest->identity.name, node,
                  written.message());
@@ -220,8 +221,8 @@ void Broker::stop_guest(Domid domid) {
 boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest) const {
   std::vector<std::string> arguments{worker_.program};
   arguments.insert(arguments.end(), worker_.arguments.begin(), worker_.arguments.end());
-  arguments.insert(arguments.end(), {"--worker", guest.identity.name, "--domid",
-                                     std::to_string(guest.domid)});
+  arguments.insert(arguments.end(),
+                   {"--worker", guest.identity.name, "--domid", std::to_string(guest.domid)});
   for (const auto& [name, listener] : guest.listeners) {
     arguments.insert(arguments.end(), {"--listener", fmt::format("{}={}", name, listener.get())});
   }
@@ -249,8 +250,8 @@ asio::awaitable<void> Broker::keep_worker(std::shared_ptr<Guest> guest) {
     if (child) {
       guest->worker = *child;
       ++guest->worker_starts;
-      asio::posix::stream_descriptor ended(
-          executor_, static_cast<int>(::syscall(SYS_pidfd_open, *child, 0)));
+      asio::posix::stream_descriptor ended(executor_,
+                                           static_cast<int>(::syscall(SYS_pidfd_open, *child, 0)));
       co_await ended.async_wait(asio::posix::descriptor_base::wait_read,
                                 asio::as_tuple(asio::use_awaitable));
       int status = 0;

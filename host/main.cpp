@@ -69,8 +69,7 @@ int run_broker(const BridgeConfig& config, const Options& options) {
   ListenerFiles files(config.run_dir);
   const auto started = std::chrono::steady_clock::now();
   ControlServer control(
-      executor, files.listen("control", 0600),
-      [&](const json::object& request) -> json::object {
+      executor, files.listen("control", 0600), [&](const json::object& request) -> json::object {
         if (json_text(request, "op") != "status") {
           return control_error("unknown-op", "this daemon answers \"status\"");
         }

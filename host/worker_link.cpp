@@ -43,8 +43,7 @@ asio::awaitable<bool> WorkerLink::raise_wanted(std::uint64_t epoch) {
   for (;;) {
     std::vector<transport::XenStoreWrite> writes(1);
     writes[0] = {path, std::to_string(wanted_), {}};
-    const auto error =
-        co_await store_.write_all(std::move(writes), domain_path(guest_) + "/domid");
+    const auto error = co_await store_.write_all(std::move(writes), domain_path(guest_) + "/domid");
     if (!error) co_return true;
     if (error == boost::system::errc::no_such_file_or_directory) co_return false;
     spdlog::warn("xenstore: writing {}: {}", path, error.message());

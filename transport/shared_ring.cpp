@@ -77,8 +77,10 @@ void SharedRingLane::publish() {
 }
 
 std::size_t SharedRingLane::unconsumed_bytes() {
-  observe_consumer();
-  return send_.unconsumed();
+  // On a copy: the room that writable() showed last is what arm() compares with.
+  auto looking = send_;
+  if (!looking.observe(load_once(rings_.send.consumer))) violated_ = true;
+  return looking.unconsumed();
 }
 
 bool SharedRingLane::arm(bool want_readable, bool want_writable) {

@@ -89,8 +89,8 @@ void ChannelTable::handle_event(const InputEvent& event) {
     const Joined joined = found->second;
     connections_.erase(found);
     --joined.channel->stats.open;
-    end_badly(*joined.channel, {true, joined.pid, refused->error,
-                                escape_untrusted(refused->untrusted_reason)});
+    end_badly(*joined.channel,
+              {true, joined.pid, refused->error, escape_untrusted(refused->untrusted_reason)});
     joined.connection->close();
   } else if (const auto* finished = std::get_if<PeerFinished>(&event)) {
     if (const auto found = connections_.find(finished->id); found != connections_.end()) {

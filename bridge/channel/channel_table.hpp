@@ -49,8 +49,8 @@ struct ChannelStats {
   std::uint64_t opened = 0;
   std::uint64_t refused = 0;
   std::uint64_t broken = 0;  ///< ended by a reset or by the session's end, not by both applications
-  std::uint64_t bytes_in = 0;   ///< from the peer
-  std::uint64_t bytes_out = 0;  ///< to the peer
+  std::uint64_t bytes_in = 0;         ///< from the peer
+  std::uint64_t bytes_out = 0;        ///< to the peer
   std::deque<BadEnding> bad_endings;  ///< newest last, at most bad_endings_max
 };
 
@@ -60,10 +60,10 @@ struct Channel {
       : config(std::move(channel_config)), may_accept(executor) {}
 
   ChannelConfig config;
-  std::string socket_path;          ///< empty when this end does not listen
-  transport::UniqueFd listener;     ///< listening socket, if this end has one
+  std::string socket_path;       ///< empty when this end does not listen
+  transport::UniqueFd listener;  ///< listening socket, if this end has one
   ChannelStats stats;
-  transport::Signal may_accept;     ///< raised when a connection that had to wait may go on
+  transport::Signal may_accept;  ///< raised when a connection that had to wait may go on
   std::deque<transport::UniqueFd> waiting_local;  ///< host ports: connections without a partner
   std::deque<StreamId> waiting_remote;            ///< host ports: streams without a partner
 };

@@ -27,7 +27,9 @@ struct IoVectors {
   }
 };
 
-bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
+bool would_block(int error) {
+  return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
 
 }  // namespace
 
@@ -81,14 +83,13 @@ void Connection::wait_readable() {
 
 // After end-of-file the only news can be that the application closed the other direction too.
 void Connection::watch_hang_up() {
-  socket_.async_wait(
-      descriptor_base::wait_error,
-      [self = shared_from_this()](const boost::system::error_code& error) {
-        if (error || self->owner_ == nullptr || self->writing_over_) return;
-        pollfd poll{self->socket_.native_handle(), 0, 0};
-        ::poll(&poll, 1, 0);
-        if ((poll.revents & (POLLHUP | POLLERR)) != 0) self->drop_output();
-      });
+  socket_.async_wait(descriptor_base::wait_error,
+                     [self = shared_from_this()](const boost::system::error_code& error) {
+                       if (error || self->owner_ == nullptr || self->writing_over_) return;
+                       pollfd poll{self->socket_.native_handle(), 0, 0};
+                       ::poll(&poll, 1, 0);
+                       if ((poll.revents & (POLLHUP | POLLERR)) != 0) self->drop_output();
+                     });
 }
 
 void Connection::deliver(const transport::ReadableSpans& bytes) {

@@ -45,8 +45,7 @@ boost::system::result<UniqueFd> connect_once(const std::string& path) {
 pid_t pid_of_peer(int socket) {
   ucred credentials{};
   socklen_t size = sizeof credentials;
-  const bool known =
-      ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0;
+  const bool known = ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0;
   return known ? credentials.pid : 0;
 }
 
@@ -62,8 +61,7 @@ bool left_without_a_byte(int socket) {
 }  // namespace
 
 void ChannelTable::add(ChannelConfig config, std::string socket_path, UniqueFd listener) {
-  auto& channel =
-      *channels_.emplace_back(std::make_unique<Channel>(executor_, std::move(config)));
+  auto& channel = *channels_.emplace_back(std::make_unique<Channel>(executor_, std::move(config)));
   by_name_.emplace(channel.config.name.text(), &channel);
   channel.socket_path = std::move(socket_path);
   channel.listener = std::move(listener);
@@ -122,8 +120,7 @@ void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
     pair_port(channel);
     return;
   }
-  const EndShape shape =
-      channel.config.end == EndKind::port ? EndShape::port : EndShape::service;
+  const EndShape shape = channel.config.end == EndKind::port ? EndShape::port : EndShape::service;
   const StreamId id = current->open(shape, channel.config.name.text());
   const pid_t pid = pid_of_peer(socket.get());
   join(id, channel, std::move(socket), pid);
@@ -167,8 +164,8 @@ asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uin
   asio::steady_timer pause(executor_);
   for (;;) {
     auto socket = connect_once(path);
-    const bool wanted = *alive && session == session_count_ && incoming_.contains(id) &&
-                        mux_of(id) != nullptr;
+    const bool wanted =
+        *alive && session == session_count_ && incoming_.contains(id) && mux_of(id) != nullptr;
     if (!wanted) co_return;
     if (socket) {
       mux()->accept(id);

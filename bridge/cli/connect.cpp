@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "bridge/channel/name.hpp"
 #include "bridge/channel/text.hpp"
@@ -149,20 +151,37 @@ Answer<Known> look_up(const Context& context, const Wanted& wanted) {
   return {known, {}};
 }
 
+/// A bridge that is busy is asked again, and so is one that dies while it is asked: then there is a
+/// clear answer soon, because nobody listens or its successor does.
+boost::system::result<json::object, ControlError> ask_at_the_end(const std::string& control) {
+  constexpr std::chrono::milliseconds pause{20};
+  const auto end = std::chrono::steady_clock::now() + control_request_deadline;
+  for (;;) {
+    auto reply = control_request(control, "status");
+    const bool unclear = !reply && reply.error().kind == ControlError::Kind::failed;
+    if (!unclear || std::chrono::steady_clock::now() >= end) return reply;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
 /// How this process's own connection ended, if the bridge says that it ended badly. The socket
 /// alone cannot tell: to its reader a refusal and a broken stream look like the end of the data.
 std::optional<Failure> bad_ending(const Known& known, const Wanted& wanted) {
   if (known.control.empty()) return std::nullopt;
-  const auto reply = control_request(known.control, "status");
+  const auto reply = ask_at_the_end(known.control);
   if (!reply) {
-    if (reply.error().kind != ControlError::Kind::no_daemon) return std::nullopt;
-    return refused_by(wanted, exit_broken, "the bridge ended while the connection was open; see "
-                                           "'xenlane status'");
+    if (reply.error().kind == ControlError::Kind::not_permitted) return std::nullopt;
+    return refused_by(wanted, exit_broken,
+                      fmt::format("the bridge does not say how the connection ended ({}); see "
+                                  "'xenlane status'",
+                                  reply.error().text));
   }
-  // A worker's control socket outlives it: the one that answers now knows nothing of the connection.
+  // A worker's control socket outlives it: the one that answers now knows nothing of the
+  // connection.
   if (json_number(*reply, "pid") != known.bridge_pid) {
-    return refused_by(wanted, exit_broken, "the bridge was replaced while the connection was open; "
-                                           "see 'xenlane status'");
+    return refused_by(wanted, exit_broken,
+                      "the bridge was replaced while the connection was open; "
+                      "see 'xenlane status'");
   }
   const Answer<const json::object*> channel = pick_channel(*reply, wanted);
   if (channel.failure) return std::nullopt;

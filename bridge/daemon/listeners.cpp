@@ -47,9 +47,8 @@ void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channe
   table.add(std::move(channel), std::move(path), std::move(listener));
 }
 
-boost::json::object answer_bridge_request(const boost::json::object& request,
-                                          std::string_view role, std::string_view guest,
-                                          transport::Domid domid,
+boost::json::object answer_bridge_request(const boost::json::object& request, std::string_view role,
+                                          std::string_view guest, transport::Domid domid,
                                           std::chrono::steady_clock::time_point started,
                                           const Peer& peer) {
   if (json_text(request, "op") != "status") {

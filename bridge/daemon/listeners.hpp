@@ -28,8 +28,7 @@ class ListenerFiles {
 
   std::string path_of(std::string_view name) const;
   /// Throws StartFailure with the path in its text. Owner and group are the daemon's unless given.
-  transport::UniqueFd listen(std::string_view name, mode_t mode,
-                             uid_t uid = static_cast<uid_t>(-1),
+  transport::UniqueFd listen(std::string_view name, mode_t mode, uid_t uid = static_cast<uid_t>(-1),
                              gid_t gid = static_cast<gid_t>(-1));
 
  private:
@@ -49,9 +48,8 @@ bool has_listener(const ChannelConfig& channel);
 void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channel);
 
 /// The reply to a request on a bridge's control socket (docs/control.md).
-boost::json::object answer_bridge_request(const boost::json::object& request,
-                                          std::string_view role, std::string_view guest,
-                                          transport::Domid domid,
+boost::json::object answer_bridge_request(const boost::json::object& request, std::string_view role,
+                                          std::string_view guest, transport::Domid domid,
                                           std::chrono::steady_clock::time_point started,
                                           const Peer& peer);
 

@@ -11,9 +11,13 @@ namespace xenlane::bridge {
 // "/local/domain/32751/data/xenlane/" is 33 bytes, epoch_max has 12 digits.
 static_assert(33 + 12 <= transport::vchan_path_bytes_max);
 
-std::string domain_path(transport::Domid domid) { return fmt::format("/local/domain/{}", domid); }
+std::string domain_path(transport::Domid domid) {
+  return fmt::format("/local/domain/{}", domid);
+}
 
-std::string ring_path(std::uint64_t epoch) { return fmt::format("{}/{}", guest_folder, epoch); }
+std::string ring_path(std::uint64_t epoch) {
+  return fmt::format("{}/{}", guest_folder, epoch);
+}
 
 std::optional<std::uint64_t> parse_epoch(std::string_view untrusted_text) {
   std::uint64_t epoch = 0;

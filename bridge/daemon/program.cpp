@@ -33,8 +33,8 @@ BridgeConfig load_or_fail(Side side, const std::optional<std::string>& path,
 }
 
 void start_logging(LogLevel level) {
-  auto logger = std::make_shared<spdlog::logger>(
-      "xenlane", std::make_shared<spdlog::sinks::stderr_sink_st>());
+  auto logger = std::make_shared<spdlog::logger>("xenlane",
+                                                 std::make_shared<spdlog::sinks::stderr_sink_st>());
   logger->set_pattern("%l: %v");
   switch (level) {
     case LogLevel::error:
@@ -76,9 +76,9 @@ transport::UniqueFd lock_run_dir(const std::string& run_dir) {
                                    path, std::strerror(errno))};
   }
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    throw StartFailure{exit_broken,
-                       fmt::format("{}: another xenlane daemon serves this folder; stop it first",
-                                   run_dir)};
+    throw StartFailure{
+        exit_broken,
+        fmt::format("{}: another xenlane daemon serves this folder; stop it first", run_dir)};
   }
   return lock;
 }

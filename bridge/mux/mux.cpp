@@ -21,8 +21,8 @@ constexpr std::size_t leftover_ids_max = 64;
 /// headers and wake-ups than waiting for the peer to read on.
 constexpr std::size_t data_room_bytes_min = 2048;
 
-/// Rings are at least 4 KiB, so this always comes about.
-static_assert(data_room_bytes_min <= 4096 / 2);
+/// So this always comes about.
+static_assert(data_room_bytes_min <= ring_bytes_min / 2);
 
 // What a peer promises may be far more than this side can hold: no side opens more than it would
 // itself allow, or a peer that never answers could make it remember OPENs without end.

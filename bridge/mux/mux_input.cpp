@@ -46,7 +46,7 @@ InputStep Mux::handle_input(const transport::ReadableSpans& untrusted_bytes) {
   const auto payload = std::span(copy).subspan(frame_header_bytes, header->payload_bytes);
   copy_out(untrusted_bytes, frame_header_bytes, payload);
   const auto frame = decode_frame(*header, payload);
-  if (!frame) return {0, violation("4", frame.error().text)};
+  if (!frame) return {0, violation("4.2", frame.error().text)};
   ++counters_.frames_in;
   return {size, handle_frame(*frame)};
 }

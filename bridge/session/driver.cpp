@@ -1,5 +1,6 @@
 #include "bridge/session/driver.hpp"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 
 namespace xenlane::bridge {
@@ -37,6 +38,12 @@ SessionDriver::~SessionDriver() {
 }
 
 boost::asio::awaitable<std::string> SessionDriver::run() {
+  const std::size_t ring_bytes = std::min(lane_->receive_ring_bytes(), lane_->send_ring_bytes());
+  if (ring_bytes < ring_bytes_min) {
+    // The peer chose it. The mux would wait for ever for room that such a ring cannot have.
+    session_.fail("the lane's rings of " + std::to_string(ring_bytes) + " bytes are smaller than " +
+                  std::to_string(ring_bytes_min));
+  }
   schedule();
   while (session_.state() != SessionState::down) co_await ended_.wait();
   handshake_timer_.cancel();
@@ -51,7 +58,9 @@ boost::asio::awaitable<std::string> SessionDriver::run() {
   co_return session_.reason();
 }
 
-std::unique_ptr<transport::Lane> SessionDriver::release_lane() { return std::move(lane_); }
+std::unique_ptr<transport::Lane> SessionDriver::release_lane() {
+  return std::move(lane_);
+}
 
 void SessionDriver::wake() {
   if (!pumping_) schedule();  // a pump under way looks for output before it ends
@@ -253,6 +262,10 @@ void SessionDriver::handle_stall_tick() {
   if (session_.state() == SessionState::down) return;
   const std::size_t unconsumed = lane_->unconsumed_bytes();
   const std::uint64_t sent = session_.bytes_sent();
+  if (lane_->state() != transport::LaneState::open) {
+    schedule();  // it ended and no event told: a pass finds out how
+    return;
+  }
   const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
   if (unconsumed == 0 || moved) {
     watch_stall();

@@ -55,9 +55,9 @@ class StreamOwner {
 
 class SessionDriver {
  public:
-  SessionDriver(const boost::asio::any_io_executor& executor,
-                std::unique_ptr<transport::Lane> lane, const Session::Settings& settings,
-                const DriverTimeouts& timeouts, StreamOwner& owner);
+  SessionDriver(const boost::asio::any_io_executor& executor, std::unique_ptr<transport::Lane> lane,
+                const Session::Settings& settings, const DriverTimeouts& timeouts,
+                StreamOwner& owner);
   SessionDriver(const SessionDriver&) = delete;
   SessionDriver& operator=(const SessionDriver&) = delete;
   ~SessionDriver();

@@ -13,14 +13,17 @@ namespace xenlane::bridge {
 inline constexpr std::uint16_t protocol_version_min = 1;
 inline constexpr std::uint16_t protocol_version_max = 1;
 
+/// Smallest ring that a session runs over, each way.
+inline constexpr std::size_t ring_bytes_min = 4096;
+
 /// Size of every frame's header.
 inline constexpr std::size_t frame_header_bytes = 8;
 
 /// Largest payload of a DATA frame: one turn of one stream, so that others never wait for more.
 inline constexpr std::uint32_t data_payload_bytes_max = 65536;
 
-/// Largest payload of any other frame: fits, header included, into the smallest ring (1 KiB) and
-/// into a copy on the stack.
+/// Largest payload of any other frame: fits, header included, into the smallest ring and into a
+/// copy on the stack.
 inline constexpr std::uint32_t control_payload_bytes_max = 256;
 
 /// Longest reason text that REFUSE and GO_AWAY carry.

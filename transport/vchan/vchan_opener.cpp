@@ -37,12 +37,13 @@ boost::asio::awaitable<void> async_close_lane(std::unique_ptr<Lane> lane,
                                               std::chrono::milliseconds deadline) {
   // std::function wants something copyable.
   auto owner = std::make_shared<std::unique_ptr<Lane>>(std::move(lane));
-  co_await run_blocking<bool>(
-      [owner] {
-        owner->reset();
-        return true;
-      },
-      deadline);
+  // A name of its own: GCC 12 destroys a closure that is a temporary of a co_await expression
+  // twice.
+  std::function<bool()> close = [owner] {
+    owner->reset();
+    return true;
+  };
+  co_await run_blocking<bool>(std::move(close), deadline);
 }
 
 }  // namespace xenlane::transport

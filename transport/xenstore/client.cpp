@@ -16,6 +16,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <set>
 
 #include "transport/base/unique_fd.hpp"
 
@@ -35,6 +36,8 @@ namespace {
 
 constexpr int transaction_retries_max = 20;
 constexpr std::size_t requests_max = 64;
+/// Messages that wait for a xenstored which takes none.
+constexpr std::size_t outbox_messages_max = 256;
 constexpr std::chrono::milliseconds reconnect_delay_min{50};
 constexpr std::chrono::milliseconds reconnect_delay_max{2000};
 
@@ -110,7 +113,7 @@ class XenStore::Connection : public std::enable_shared_from_this<Connection> {
                                                          std::uint32_t transaction,
                                                          std::string payload);
   asio::awaitable<error_code> write_once(const std::vector<XenStoreWrite>& writes,
-                                        const std::string& guard);
+                                         const std::string& guard);
   void watch(std::string path, Signal& signal);
 
  private:
@@ -143,6 +146,9 @@ class XenStore::Connection : public std::enable_shared_from_this<Connection> {
   error_code last_error_ = errno_code(ENOTCONN);
   std::uint32_t next_request_ = 1;
   std::map<std::uint32_t, std::shared_ptr<Pending>> pending_;
+  /// Transactions whose start nobody waits for any more. Each stays until its answer comes or the
+  /// connection ends; past requests_max the connection is given up.
+  std::set<std::uint32_t> late_starts_;
   std::deque<std::string> outbox_;
   std::vector<Watch> watches_;
 };
@@ -189,6 +195,7 @@ void XenStore::Connection::disconnect(error_code why) {
     pending->answered.raise();
   }
   pending_.clear();
+  late_starts_.clear();
 }
 
 asio::awaitable<error_code> XenStore::Connection::wait_connected(std::chrono::milliseconds limit) {
@@ -227,7 +234,14 @@ void XenStore::Connection::handle_message(const xsd_sockmsg& header, std::string
     return;
   }
   const auto found = pending_.find(header.req_id);
-  if (found == pending_.end()) return;  // its waiter gave up
+  if (found == pending_.end()) {  // its waiter gave up
+    if (late_starts_.erase(header.req_id) > 0 && header.type == XS_TRANSACTION_START) {
+      // A guest may have ten transactions; one that nobody ends counts for ever.
+      const auto late = static_cast<std::uint32_t>(std::strtoul(body.c_str(), nullptr, 10));
+      enqueue(XS_TRANSACTION_END, late, std::string_view("F", 2));
+    }
+    return;
+  }
   const auto pending = std::move(found->second);
   pending_.erase(found);
   if (header.type == XS_ERROR) {
@@ -268,12 +282,16 @@ asio::awaitable<XenStore::Result<std::string>> XenStore::Connection::request(
   const auto self = shared_from_this();
   if (!connected_) co_return last_error_;
   if (payload.size() > xenstore_payload_bytes_max) co_return errno_code(E2BIG);
-  if (pending_.size() >= requests_max) co_return errno_code(EBUSY);
+  if (pending_.size() >= requests_max || outbox_.size() >= outbox_messages_max) {
+    co_return errno_code(EBUSY);
+  }
   const std::uint32_t id = enqueue(type, transaction, payload);
   auto pending = std::make_shared<Pending>(executor_);
   pending_[id] = pending;
   co_await pending->answered.wait_for(deadline_);
-  pending_.erase(id);
+  const bool late = pending_.erase(id) > 0;
+  if (late && type == XS_TRANSACTION_START) late_starts_.insert(id);
+  if (late_starts_.size() > requests_max) disconnect(errno_code(ETIMEDOUT));
   co_return std::move(pending->result);
 }
 
@@ -347,8 +365,8 @@ asio::awaitable<XenStore::Result<std::vector<std::string>>> XenStore::list(std::
 
 asio::awaitable<XenStore::Result<bool>> XenStore::is_introduced(Domid domid) {
   const auto connection = connection_;
-  auto answer = co_await connection->request(XS_IS_DOMAIN_INTRODUCED, 0,
-                                             std::to_string(domid) + '\0');
+  auto answer =
+      co_await connection->request(XS_IS_DOMAIN_INTRODUCED, 0, std::to_string(domid) + '\0');
   if (!answer) co_return Result<bool>(boost::system::in_place_error, answer.error());
   co_return Result<bool>(boost::system::in_place_value, answer->starts_with('T'));
 }
@@ -366,7 +384,7 @@ asio::awaitable<XenStore::Error> XenStore::remove(std::string path) {
 }
 
 asio::awaitable<XenStore::Error> XenStore::write_all(std::vector<XenStoreWrite> writes,
-                                                         std::string guard) {
+                                                     std::string guard) {
   const auto connection = connection_;
   Error error;
   for (int attempt = 0; attempt < transaction_retries_max; ++attempt) {
