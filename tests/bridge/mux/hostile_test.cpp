@@ -9,77 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "bridge/mux/mux.hpp"
-#include "bridge/wire/bytes.hpp"
+#include "tests/bridge/mux/victim.hpp"
 
 namespace xenlane::bridge {
 namespace {
-
-constexpr std::size_t big_room = 65536;
-
-MuxLimits small_limits() {
-  MuxLimits limits;
-  limits.streams_max = 4;
-  limits.open_backlog_max = 3;
-  limits.stream_window_bytes_min = 1000;
-  limits.stream_window_bytes_max = 1000;
-  limits.session_window_bytes = 10'000;
-  return limits;
-}
-
-/// A mux in the host's role, fed frame by frame.
-struct Victim {
-  explicit Victim(const MuxLimits& limits = small_limits()) : mux(Role::host, limits, limits) {}
-
-  Mux mux;
-  std::vector<InputEvent> events;
-
-  /// What the mux objects to; empty when it does not. Payload is taken and reported at once.
-  std::string take(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const InputStep step = mux.handle_input({bytes, {}});
-      std::size_t used = step.consumed;
-      if (const auto* violation = std::get_if<Violation>(&step.event)) return violation->text;
-      if (const auto* chunk = std::get_if<Chunk>(&step.event)) {
-        mux.delivered(chunk->id, chunk->size);
-        used += chunk->size;
-      } else if (!std::holds_alternative<NoEvent>(step.event)) {
-        events.push_back(step.event);
-      }
-      if (used == 0) return "";
-      bytes = bytes.subspan(used);
-    }
-    return "";
-  }
-  std::string take(const Frame& frame) {
-    const EncodedFrame encoded = encode_frame(frame);
-    std::vector<std::byte> bytes(encoded.view().begin(), encoded.view().end());
-    if (const auto* data = std::get_if<DataFrame>(&frame)) bytes.resize(bytes.size() + data->size);
-    return take(bytes);
-  }
-  std::string take_all(const std::vector<Frame>& frames) {
-    for (const Frame& frame : frames) {
-      if (std::string text = take(frame); !text.empty()) return text;
-    }
-    return "";
-  }
-  /// A header by hand, with that many zero bytes behind it.
-  std::string take_header(std::uint32_t type, std::uint32_t size, StreamId id,
-                          std::size_t behind = 0) {
-    std::vector<std::byte> bytes(frame_header_bytes + behind);
-    store_le<std::uint32_t>(std::span(bytes).first<4>(), type << 24 | size);
-    store_le<std::uint32_t>(std::span(bytes).subspan<4, 4>(), id);
-    return take(bytes);
-  }
-  void flush_output() {
-    while (std::holds_alternative<ControlOutput>(mux.poll_output(big_room))) {
-    }
-  }
-};
-
-OpenFrame open_of(StreamId id) {
-  return {id, EndShape::service, SocketKind::stream, "org.example.test"};
-}
 
 struct Misdeed {
   const char* name;
@@ -105,106 +38,204 @@ void joined(Victim& victim) {
   victim.flush_output();
 }
 
-// clang-format off
 const std::vector<Misdeed> misdeeds{
-  {"TypeZero", [](Victim& v) { return v.take_header(0, 0, 1); },
-   "a frame type that does not exist (protocol section 4.1)"},
-  {"TypeUnknown", [](Victim& v) { return v.take_header(12, 8, 1); },
-   "a frame type that does not exist (protocol section 4.1)"},
-  {"TooShort", [](Victim& v) { return v.take_header(5, 7, 1); },
-   "a frame shorter than its type allows (protocol section 4.1)"},
-  {"TooLong", [](Victim& v) { return v.take_header(2, 1, 1); },
-   "a frame longer than its type allows (protocol section 4.1)"},
-  {"PingOnAStream", [](Victim& v) { return v.take_header(9, 8, 1); },
-   "a session frame that names a stream (protocol section 4.1)"},
-  {"DataOnNoStream", [](Victim& v) { return v.take_header(4, 8, 0); },
-   "a stream frame that names no stream (protocol section 4.1)"},
-  {"UnknownShape", [](Victim& v) { return v.take(OpenFrame{1, static_cast<EndShape>(2), SocketKind::stream, "a"}); },
-   "OPEN: unknown shape (protocol section 4.2)"},
-  {"UnknownSocketKind", [](Victim& v) { return v.take(OpenFrame{1, EndShape::port, static_cast<SocketKind>(1), "a"}); },
-   "OPEN: unknown socket kind (protocol section 4.2)"},
-  {"NameLengthZero", [](Victim& v) { return v.take_header(1, 5, 1, 5); },
-   "OPEN: name length differs from the payload (protocol section 4.2)"},
-  {"RefuseWithoutError", [](Victim& v) { return v.take(RefuseFrame{own_stream(v, true), 0, ""}); },
-   "REFUSE: error zero (protocol section 4.2)"},
-  {"ResetWithoutCode", [](Victim& v) { joined(v); return v.take(ResetFrame{1, static_cast<StreamError>(0)}); },
-   "a stream error code that does not exist (protocol section 4.2)"},
-  {"StopWithUnknownCode", [](Victim& v) { joined(v); return v.take(StopSendingFrame{1, static_cast<StreamError>(5)}); },
-   "a stream error code that does not exist (protocol section 4.2)"},
-  {"DataNowhere", [](Victim& v) { return v.take(DataFrame{1, 1}); },
-   "DATA for a stream never opened (protocol section 5.1)"},
-  {"DataOnTheVictimsNextStream", [](Victim& v) { return v.take(DataFrame{own_stream(v, true) + 2, 1}); },
-   "DATA for a stream never opened (protocol section 5.1)"},
-  {"CreditNowhere", [](Victim& v) { return v.take(CreditFrame{1, 1}); },
-   "CREDIT for a stream never opened (protocol section 5.1)"},
-  {"FinishNowhere", [](Victim& v) { return v.take(FinishFrame{1, 0}); },
-   "FINISH of a stream never opened (protocol section 5.1)"},
-  {"StopNowhere", [](Victim& v) { return v.take(StopSendingFrame{1, StreamError::cancelled}); },
-   "STOP_SENDING of a stream never opened (protocol section 5.1)"},
-  {"ResetNowhere", [](Victim& v) { return v.take(ResetFrame{1, StreamError::cancelled}); },
-   "RESET of a stream never opened (protocol section 5.1)"},
-  {"OpenWithTheOthersParity", [](Victim& v) { return v.take(open_of(2)); },
-   "OPEN with an id of the other side's (protocol section 5.1)"},
-  {"OpenTwice", [](Victim& v) { return v.take_all({open_of(1), open_of(1)}); },
-   "OPEN with an id that was used before (protocol section 5.1)"},
-  {"OpenBackwards", [](Victim& v) { return v.take_all({open_of(5), open_of(3)}); },
-   "OPEN with an id that was used before (protocol section 5.1)"},
-  {"OpensBeyondTheBacklog", [](Victim& v) { return v.take_all({open_of(1), open_of(3), open_of(5), open_of(7)}); },
-   "more unanswered OPENs than the backlog allows (protocol section 5.1)"},
-  {"OpenAndResetBeyondTheBacklog", [](Victim& v) {
-     for (StreamId id = 1;; id += 2) {
-       const std::string text = v.take_all({open_of(id), ResetFrame{id, StreamError::cancelled}});
-       if (!text.empty()) return text;
-     }
-   }, "more unanswered OPENs than the backlog allows (protocol section 5.1)"},
-  {"OpensBeyondTheStreams", [](Victim& v) {
-     for (StreamId id = 1; id < 9; id += 2) {
-       EXPECT_EQ(v.take(open_of(id)), "");
-       v.mux.accept(id);
-       v.flush_output();
-     }
-     return v.take(open_of(9));
-   }, "more streams than this side allows (protocol section 5.1)"},
-  {"AcceptOfNothing", [](Victim& v) { return v.take(AcceptFrame{2}); },
-   "ACCEPT of nothing that was asked for (protocol section 5.2)"},
-  {"AcceptOfItsOwn", [](Victim& v) { return v.take_all({open_of(1), AcceptFrame{1}}); },
-   "ACCEPT of nothing that was asked for (protocol section 5.2)"},
-  {"AcceptBeforeTheOpenLeft", [](Victim& v) { return v.take(AcceptFrame{own_stream(v, false)}); },
-   "ACCEPT of nothing that was asked for (protocol section 5.2)"},
-  {"AcceptTwice", [](Victim& v) { const StreamId id = own_stream(v, true); return v.take_all({AcceptFrame{id}, AcceptFrame{id}}); },
-   "ACCEPT of nothing that was asked for (protocol section 5.2)"},
-  {"RefuseOfNothing", [](Victim& v) { return v.take(RefuseFrame{2, ENOENT, ""}); },
-   "REFUSE of nothing that was asked for (protocol section 5.2)"},
-  {"RefuseAfterAccept", [](Victim& v) { const StreamId id = own_stream(v, true); return v.take_all({AcceptFrame{id}, RefuseFrame{id, ENOENT, ""}}); },
-   "REFUSE of nothing that was asked for (protocol section 5.2)"},
-  {"RefuseBeforeTheOpenLeft", [](Victim& v) { return v.take(RefuseFrame{own_stream(v, false), ENOENT, ""}); },
-   "REFUSE of nothing that was asked for (protocol section 5.2)"},
-  {"DataBeforeAccept", [](Victim& v) { return v.take(DataFrame{own_stream(v, true), 1}); },
-   "DATA before ACCEPT (protocol section 5.2)"},
-  {"FinishBeforeAccept", [](Victim& v) { return v.take(FinishFrame{own_stream(v, true), 0}); },
-   "FINISH before ACCEPT (protocol section 5.2)"},
-  {"ResetBeforeAnswer", [](Victim& v) { return v.take(ResetFrame{own_stream(v, true), StreamError::broken}); },
-   "RESET before ACCEPT or REFUSE (protocol section 5.2)"},
-  {"DataAfterFinish", [](Victim& v) { joined(v); return v.take_all({FinishFrame{1, 0}, DataFrame{1, 1}}); },
-   "DATA after FINISH (protocol section 5.4)"},
-  {"DataAfterFinishOfAStreamBeingReset", [](Victim& v) {
-     joined(v);
-     EXPECT_EQ(v.take(FinishFrame{1, 0}), "");
-     v.mux.reset(1, StreamError::cancelled);
-     return v.take(DataFrame{1, 1});
-   }, "DATA after FINISH (protocol section 5.4)"},
-  {"FinishTwice", [](Victim& v) { joined(v); return v.take_all({FinishFrame{1, 0}, FinishFrame{1, 0}}); },
-   "FINISH twice (protocol section 5.4)"},
-  {"FinishClaimsMore", [](Victim& v) { joined(v); return v.take_all({DataFrame{1, 10}, FinishFrame{1, 11}}); },
-   "FINISH whose size is not what was sent (protocol section 5.4)"},
-  {"FinishClaimsLess", [](Victim& v) { joined(v); return v.take_all({DataFrame{1, 10}, FinishFrame{1, 9}}); },
-   "FINISH whose size is not what was sent (protocol section 5.4)"},
-  {"DataBeyondTheStreamsCredit", [](Victim& v) { joined(v); return v.take(DataFrame{1, 1001}); },
-   "DATA beyond the stream's credit (protocol section 6.1)"},
-  {"DataBeyondTheSessionsCredit", [](Victim& v) { joined(v); return v.take(DataFrame{1, 10'001}); },
-   "DATA beyond the session's credit (protocol section 6.2)"},
+    {"TypeZero", [](Victim& v) { return v.take_header(0, 0, 1); },
+     "a frame type that does not exist (protocol section 4.1)"},
+    {"TypeUnknown", [](Victim& v) { return v.take_header(12, 8, 1); },
+     "a frame type that does not exist (protocol section 4.1)"},
+    {"TooShort", [](Victim& v) { return v.take_header(5, 7, 1); },
+     "a frame shorter than its type allows (protocol section 4.1)"},
+    {"TooLong", [](Victim& v) { return v.take_header(2, 1, 1); },
+     "a frame longer than its type allows (protocol section 4.1)"},
+    {"PingOnAStream", [](Victim& v) { return v.take_header(9, 8, 1); },
+     "a session frame that names a stream (protocol section 4.1)"},
+    {"DataOnNoStream", [](Victim& v) { return v.take_header(4, 8, 0); },
+     "a stream frame that names no stream (protocol section 4.1)"},
+    {"UnknownShape",
+     [](Victim& v) {
+       return v.take(OpenFrame{1, static_cast<EndShape>(2), SocketKind::stream, "a"});
+     },
+     "OPEN: unknown shape (protocol section 4.2)"},
+    {"UnknownSocketKind",
+     [](Victim& v) {
+       return v.take(OpenFrame{1, EndShape::port, static_cast<SocketKind>(1), "a"});
+     },
+     "OPEN: unknown socket kind (protocol section 4.2)"},
+    {"NameLengthZero", [](Victim& v) { return v.take_header(1, 5, 1, 5); },
+     "OPEN: name length differs from the payload (protocol section 4.2)"},
+    {"RefuseWithoutError",
+     [](Victim& v) {
+       return v.take(RefuseFrame{own_stream(v, true), 0, ""});
+     },
+     "REFUSE: error zero (protocol section 4.2)"},
+    {"ResetWithoutCode",
+     [](Victim& v) {
+       joined(v);
+       return v.take(ResetFrame{1, static_cast<StreamError>(0)});
+     },
+     "a stream error code that does not exist (protocol section 4.2)"},
+    {"StopWithUnknownCode",
+     [](Victim& v) {
+       joined(v);
+       return v.take(StopSendingFrame{1, static_cast<StreamError>(5)});
+     },
+     "a stream error code that does not exist (protocol section 4.2)"},
+    {"DataNowhere",
+     [](Victim& v) {
+       return v.take(DataFrame{1, 1});
+     },
+     "DATA for a stream never opened (protocol section 5.1)"},
+    {"DataOnTheVictimsNextStream",
+     [](Victim& v) {
+       return v.take(DataFrame{own_stream(v, true) + 2, 1});
+     },
+     "DATA for a stream never opened (protocol section 5.1)"},
+    {"CreditNowhere",
+     [](Victim& v) {
+       return v.take(CreditFrame{1, 1});
+     },
+     "CREDIT for a stream never opened (protocol section 5.1)"},
+    {"FinishNowhere",
+     [](Victim& v) {
+       return v.take(FinishFrame{1, 0});
+     },
+     "FINISH of a stream never opened (protocol section 5.1)"},
+    {"StopNowhere",
+     [](Victim& v) {
+       return v.take(StopSendingFrame{1, StreamError::cancelled});
+     },
+     "STOP_SENDING of a stream never opened (protocol section 5.1)"},
+    {"ResetNowhere",
+     [](Victim& v) {
+       return v.take(ResetFrame{1, StreamError::cancelled});
+     },
+     "RESET of a stream never opened (protocol section 5.1)"},
+    {"OpenWithTheOthersParity", [](Victim& v) { return v.take(open_of(2)); },
+     "OPEN with an id of the other side's (protocol section 5.1)"},
+    {"OpenTwice",
+     [](Victim& v) {
+       return v.take_all({open_of(1), open_of(1)});
+     },
+     "OPEN with an id that was used before (protocol section 5.1)"},
+    {"OpenBackwards",
+     [](Victim& v) {
+       return v.take_all({open_of(5), open_of(3)});
+     },
+     "OPEN with an id that was used before (protocol section 5.1)"},
+    {"OpensBeyondTheBacklog",
+     [](Victim& v) {
+       return v.take_all({open_of(1), open_of(3), open_of(5), open_of(7)});
+     },
+     "more unanswered OPENs than the backlog allows (protocol section 5.1)"},
+    {"OpenAndResetBeyondTheBacklog",
+     [](Victim& v) {
+       for (StreamId id = 1;; id += 2) {
+         const std::string text = v.take_all({open_of(id), ResetFrame{id, StreamError::cancelled}});
+         if (!text.empty()) return text;
+       }
+     },
+     "more unanswered OPENs than the backlog allows (protocol section 5.1)"},
+    {"OpensBeyondTheStreams",
+     [](Victim& v) {
+       for (StreamId id = 1; id < 9; id += 2) {
+         EXPECT_EQ(v.take(open_of(id)), "");
+         v.mux.accept(id);
+         v.flush_output();
+       }
+       return v.take(open_of(9));
+     },
+     "more streams than this side allows (protocol section 5.1)"},
+    {"AcceptOfNothing", [](Victim& v) { return v.take(AcceptFrame{2}); },
+     "ACCEPT of nothing that was asked for (protocol section 5.2)"},
+    {"AcceptOfItsOwn",
+     [](Victim& v) {
+       return v.take_all({open_of(1), AcceptFrame{1}});
+     },
+     "ACCEPT of nothing that was asked for (protocol section 5.2)"},
+    {"AcceptBeforeTheOpenLeft", [](Victim& v) { return v.take(AcceptFrame{own_stream(v, false)}); },
+     "ACCEPT of nothing that was asked for (protocol section 5.2)"},
+    {"AcceptTwice",
+     [](Victim& v) {
+       const StreamId id = own_stream(v, true);
+       return v.take_all({AcceptFrame{id}, AcceptFrame{id}});
+     },
+     "ACCEPT of nothing that was asked for (protocol section 5.2)"},
+    {"RefuseOfNothing",
+     [](Victim& v) {
+       return v.take(RefuseFrame{2, ENOENT, ""});
+     },
+     "REFUSE of nothing that was asked for (protocol section 5.2)"},
+    {"RefuseAfterAccept",
+     [](Victim& v) {
+       const StreamId id = own_stream(v, true);
+       return v.take_all({AcceptFrame{id}, RefuseFrame{id, ENOENT, ""}});
+     },
+     "REFUSE of nothing that was asked for (protocol section 5.2)"},
+    {"RefuseBeforeTheOpenLeft",
+     [](Victim& v) {
+       return v.take(RefuseFrame{own_stream(v, false), ENOENT, ""});
+     },
+     "REFUSE of nothing that was asked for (protocol section 5.2)"},
+    {"DataBeforeAccept",
+     [](Victim& v) {
+       return v.take(DataFrame{own_stream(v, true), 1});
+     },
+     "DATA before ACCEPT (protocol section 5.2)"},
+    {"FinishBeforeAccept",
+     [](Victim& v) {
+       return v.take(FinishFrame{own_stream(v, true), 0});
+     },
+     "FINISH before ACCEPT (protocol section 5.2)"},
+    {"ResetBeforeAnswer",
+     [](Victim& v) {
+       return v.take(ResetFrame{own_stream(v, true), StreamError::broken});
+     },
+     "RESET before ACCEPT or REFUSE (protocol section 5.2)"},
+    {"DataAfterFinish",
+     [](Victim& v) {
+       joined(v);
+       return v.take_all({FinishFrame{1, 0}, DataFrame{1, 1}});
+     },
+     "DATA after FINISH (protocol section 5.4)"},
+    {"DataAfterFinishOfAStreamBeingReset",
+     [](Victim& v) {
+       joined(v);
+       EXPECT_EQ(v.take(FinishFrame{1, 0}), "");
+       v.mux.reset(1, StreamError::cancelled);
+       return v.take(DataFrame{1, 1});
+     },
+     "DATA after FINISH (protocol section 5.4)"},
+    {"FinishTwice",
+     [](Victim& v) {
+       joined(v);
+       return v.take_all({FinishFrame{1, 0}, FinishFrame{1, 0}});
+     },
+     "FINISH twice (protocol section 5.4)"},
+    {"FinishClaimsMore",
+     [](Victim& v) {
+       joined(v);
+       return v.take_all({DataFrame{1, 10}, FinishFrame{1, 11}});
+     },
+     "FINISH whose size is not what was sent (protocol section 5.4)"},
+    {"FinishClaimsLess",
+     [](Victim& v) {
+       joined(v);
+       return v.take_all({DataFrame{1, 10}, FinishFrame{1, 9}});
+     },
+     "FINISH whose size is not what was sent (protocol section 5.4)"},
+    {"DataBeyondTheStreamsCredit",
+     [](Victim& v) {
+       joined(v);
+       return v.take(DataFrame{1, 1001});
+     },
+     "DATA beyond the stream's credit (protocol section 6.1)"},
+    {"DataBeyondTheSessionsCredit",
+     [](Victim& v) {
+       joined(v);
+       return v.take(DataFrame{1, 10'001});
+     },
+     "DATA beyond the session's credit (protocol section 6.2)"},
 };
-// clang-format on
 
 class MuxHostile : public testing::TestWithParam<Misdeed> {};
 
