@@ -14,12 +14,15 @@
 namespace xenlane::bridge {
 
 ChannelTable::ChannelTable(const boost::asio::any_io_executor& executor, Role role,
-                           std::string peer_name, std::chrono::milliseconds dial_deadline)
+                           std::string peer_name, std::chrono::milliseconds dial_deadline,
+                           std::chrono::milliseconds answer_wait)
     : executor_(executor),
       role_(role),
       peer_name_(std::move(peer_name)),
       dial_deadline_(dial_deadline),
-      session_wait_(executor) {
+      answer_wait_limit_(answer_wait),
+      session_wait_(executor),
+      answer_wait_(executor) {
   limit_session_wait();
 }
 
@@ -60,6 +63,7 @@ void ChannelTable::detach(const std::string& reason) {
   driver_ = nullptr;
   down_reason_ = reason;
   incoming_.clear();
+  answers_due_.clear();
   auto broken = std::move(connections_);
   connections_.clear();
   for (auto& [id, joined] : broken) {
@@ -83,6 +87,10 @@ void ChannelTable::limit_session_wait() {
 void ChannelTable::handle_event(const InputEvent& event) {
   if (const auto* open = std::get_if<OpenRequested>(&event)) {
     handle_open(*open);
+  } else if (const auto* accepted = std::get_if<Accepted>(&event)) {
+    if (const auto found = connections_.find(accepted->id); found != connections_.end()) {
+      found->second.answered = true;
+    }
   } else if (const auto* refused = std::get_if<Refused>(&event)) {
     const auto found = connections_.find(refused->id);
     if (found == connections_.end()) return;

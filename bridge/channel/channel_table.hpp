@@ -32,6 +32,9 @@ inline constexpr std::size_t port_waiting_max = 64;
 /// How long connections may wait for a session before they are refused.
 inline constexpr std::chrono::milliseconds session_wait_max{2000};
 
+/// How long the other side may take to accept or refuse a stream: its own dialling has dial_ms.
+inline constexpr std::chrono::milliseconds answer_wait_max{10000};
+
 /// Connections that ended badly which a channel remembers, for the tool to find its own among them.
 inline constexpr std::size_t bad_endings_max = 32;
 
@@ -71,7 +74,8 @@ struct Channel {
 class ChannelTable final : public StreamOwner, private ConnectionOwner {
  public:
   ChannelTable(const boost::asio::any_io_executor& executor, Role role, std::string peer_name,
-               std::chrono::milliseconds dial_deadline);
+               std::chrono::milliseconds dial_deadline,
+               std::chrono::milliseconds answer_wait = answer_wait_max);
   ~ChannelTable();
 
   /// Adds a channel; `listener` is its listening socket if its end has one. Starts accepting.
@@ -95,7 +99,8 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   struct Joined {
     std::shared_ptr<Connection> connection;
     Channel* channel;
-    pid_t pid;  ///< of the local program if it connected to us, else 0
+    pid_t pid;             ///< of the local program if it connected to us, else 0
+    bool answered = true;  ///< false while the other side has neither accepted nor refused
   };
   /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
   struct Incoming {
@@ -127,11 +132,16 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void end_badly(Channel& channel, BadEnding ending);
   void pair_port(Channel& channel);
   void break_stream(StreamId id, int error, const std::string& message);
+  void expect_answer(StreamId id);
+  bool awaits_answer(StreamId id) const;
+  void limit_answer_wait();
+  void refuse_unanswered();
 
   boost::asio::any_io_executor executor_;
   Role role_;
   std::string peer_name_;
   std::chrono::milliseconds dial_deadline_;
+  std::chrono::milliseconds answer_wait_limit_;
   std::vector<std::unique_ptr<Channel>> channels_;
   std::unordered_map<std::string, Channel*> by_name_;
   std::size_t accepts_held_ = 0;  ///< channels whose next connection has to wait
@@ -142,6 +152,11 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   bool refusing_ = false;
   std::string down_reason_ = "not connected yet";
   boost::asio::steady_timer session_wait_;
+  /// Streams opened here, oldest first, and when their answer is due; answered ones leave the
+  /// front.
+  std::deque<std::pair<std::chrono::steady_clock::time_point, StreamId>> answers_due_;
+  boost::asio::steady_timer answer_wait_;
+  bool answer_timed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -124,6 +124,54 @@ void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
   const StreamId id = current->open(shape, channel.config.name.text());
   const pid_t pid = pid_of_peer(socket.get());
   join(id, channel, std::move(socket), pid);
+  expect_answer(id);
+}
+
+bool ChannelTable::awaits_answer(StreamId id) const {
+  const auto found = connections_.find(id);
+  return found != connections_.end() && !found->second.answered;
+}
+
+void ChannelTable::expect_answer(StreamId id) {
+  connections_.at(id).answered = false;
+  while (!answers_due_.empty() && !awaits_answer(answers_due_.front().second)) {
+    answers_due_.pop_front();
+  }
+  answers_due_.emplace_back(std::chrono::steady_clock::now() + answer_wait_limit_, id);
+  limit_answer_wait();
+}
+
+// One timer for all of them: they are due in the order in which they were asked for.
+void ChannelTable::limit_answer_wait() {
+  if (answer_timed_ || answers_due_.empty()) return;
+  answer_timed_ = true;
+  answer_wait_.expires_at(answers_due_.front().first);
+  answer_wait_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive) return;
+    answer_timed_ = false;
+    refuse_unanswered();
+    limit_answer_wait();
+  });
+}
+
+void ChannelTable::refuse_unanswered() {
+  const auto now = std::chrono::steady_clock::now();
+  while (!answers_due_.empty()) {
+    const auto [due, id] = answers_due_.front();
+    if (awaits_answer(id)) {
+      if (due > now) return;
+      const Joined joined = connections_.at(id);
+      connections_.erase(id);
+      --joined.channel->stats.open;
+      end_badly(*joined.channel, {true, joined.pid, ETIMEDOUT,
+                                  fmt::format("{} did not answer within {} ms", peer_name_,
+                                              answer_wait_limit_.count())});
+      if (Mux* current = mux_of(id)) current->reset(id, StreamError::cancelled);
+      joined.connection->close();
+      driver_->wake();
+    }
+    answers_due_.pop_front();
+  }
 }
 
 void ChannelTable::join(StreamId id, Channel& channel, UniqueFd socket, pid_t pid) {

@@ -59,7 +59,7 @@ Stream* Mux::find(StreamId id) {
 }
 
 bool Mux::can_open() const {
-  return !going_away_ && !peer_going_away_ && own_streams_ < theirs_.streams_max &&
+  return !going_away_ && !peer_going_away_ && own_streams_ + own_lingering_ < theirs_.streams_max &&
          own_unanswered_ < theirs_.open_backlog_max;
 }
 
@@ -76,7 +76,7 @@ StreamId Mux::open(EndShape shape, std::string name) {
   // Ids go up by two and wrap; one that is still in use after four thousand million is passed over.
   do {
     last_own_id_ += 2;
-  } while (last_own_id_ == 0 || has_stream(last_own_id_));
+  } while (last_own_id_ == 0 || has_stream(last_own_id_) || lingering_.contains(last_own_id_));
   const StreamId id = last_own_id_;
   Stream& opened =
       streams_
@@ -166,6 +166,14 @@ void Mux::go_away(std::string reason) {
 
 void Mux::delivered(StreamId id, std::uint64_t bytes) {
   session_receive_.deliver(bytes);
+  if (const auto late = lingering_.find(id); late != lingering_.end()) {
+    late->second.receive.deliver(bytes);
+    if (late->second.receive.held() > 0) return;
+    release_window(late->second.receive);
+    --(late->second.opened_by_us ? own_lingering_ : peer_lingering_);
+    lingering_.erase(late);
+    return;
+  }
   Stream* receiver = find(id);
   if (receiver == nullptr) return;
   receiver->receive.deliver(bytes);
@@ -204,15 +212,22 @@ void Mux::schedule(Stream& candidate) {
 // its own last FINISH on and may open another in its place.
 void Mux::erase_if_done(StreamId id) {
   const Stream* done = find(id);
-  if (done != nullptr && done->answered && done->finish_sent && done->finish_received) erase(id);
+  if (done == nullptr || !done->answered || !done->finish_sent || !done->finish_received) return;
+  if (done->receive.held() > 0) {
+    lingering_.emplace(id, Lingering{done->opened_by_us, done->receive});
+    ++(done->opened_by_us ? own_lingering_ : peer_lingering_);
+  }
+  erase(id);
+}
+
+void Mux::release_window(const ReceiveCredit& receive) {
+  window_pool_bytes_ +=
+      receive.window() - std::min<std::uint64_t>(receive.window(), ours_.stream_window_bytes_min);
 }
 
 void Mux::erase(StreamId id) {
   const Stream& gone = stream(id);
-  const std::uint64_t extra =
-      gone.receive.window() -
-      std::min<std::uint64_t>(gone.receive.window(), ours_.stream_window_bytes_min);
-  window_pool_bytes_ += extra;
+  if (!lingering_.contains(id)) release_window(gone.receive);
   --(gone.opened_by_us ? own_streams_ : peer_streams_);
   streams_.erase(id);
   // Entries in owing_ and ready_ find no stream when their turn comes and are dropped then. Turns

@@ -154,11 +154,19 @@ class Mux {
   Stream& stream(StreamId id);
   Stream* find(StreamId id);
   bool is_ours(StreamId id) const { return (id & 1) == own_parity_; }
+  /// Ended on the wire, but its reader has not taken all of it: the bytes and the window count on,
+  /// or streams that nobody reads could use up the session by ending and opening others.
+  struct Lingering {
+    bool opened_by_us;
+    ReceiveCredit receive;
+  };
+
   bool was_opened(StreamId id) const;
   void owe(Stream& stream, Owed what);
   void schedule(Stream& stream);
   void erase_if_done(StreamId id);
   void erase(StreamId id);
+  void release_window(const ReceiveCredit& receive);
   std::uint32_t turn_bytes(const Stream& stream, std::size_t room) const;
   void grow_window(Stream& stream);
 
@@ -186,6 +194,7 @@ class Mux {
   StreamId last_own_id_;
   StreamId last_peer_id_;
   std::unordered_map<StreamId, Stream> streams_;
+  std::unordered_map<StreamId, Lingering> lingering_;
   std::deque<StreamId> owing_;        ///< streams with control frames to send, each once
   std::deque<StreamId> ready_;        ///< streams whose socket has bytes, each once, in turn order
   std::deque<RefuseFrame> refusals_;  ///< for streams without an entry; <= open_backlog_max
@@ -195,6 +204,8 @@ class Mux {
   std::uint64_t window_pool_bytes_;  ///< session window not promised to any stream
   std::uint32_t own_streams_ = 0;
   std::uint32_t peer_streams_ = 0;
+  std::uint32_t own_lingering_ = 0;
+  std::uint32_t peer_lingering_ = 0;
   std::uint32_t own_unanswered_ = 0;
   std::uint32_t peer_unanswered_ = 0;
 

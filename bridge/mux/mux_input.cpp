@@ -108,6 +108,11 @@ InputEvent Mux::handle(const OpenFrame& frame) {
     refuse(frame.id, ESHUTDOWN, "shutting down");
     return NoEvent{};
   }
+  if (peer_streams_ + peer_lingering_ > ours_.streams_max) {
+    // The peer counts the ended ones as gone, so this is no fault of its.
+    refuse(frame.id, EAGAIN, "too many ended streams whose bytes nobody has read");
+    return NoEvent{};
+  }
   return OpenRequested{frame.id, frame.shape, frame.name};
 }
 
