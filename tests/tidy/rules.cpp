@@ -210,7 +210,7 @@ Faults check_words(const std::string& path, const std::string& text) {
   for (const std::string name : {"home", "Users", "work"}) {
     const std::string folder = '/' + name + '/';
     find_all(text, folder, [&](std::size_t offset) {
-      // "$root/home/x" and "a/work/b" are paths below something else.
+      // A path below something else, as in "$root/home/x", is nobody's machine.
       const char before = offset > 0 ? text[offset - 1] : ' ';
       if (is_word_byte(before) || before == '}' || before == '.' || before == '-') return;
       faults.push_back(at(path, line_at(text, offset), "names " + folder));
