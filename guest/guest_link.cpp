@@ -118,9 +118,12 @@ asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
       co_await transport::async_offer_vchan(offer, milliseconds(config_.timeouts.xenstore_ms));
   if (!lane) {
     peer_.set_reason(lane.error().text);
-    spdlog::warn("{}", lane.error().text);
+    // Tried again and again: the same trouble is told once.
+    if (lane.error().text != trouble_) spdlog::warn("{}", lane.error().text);
+    trouble_ = lane.error().text;
     co_return;
   }
+  trouble_.clear();
   epoch_ = epoch;
   // The pointer goes last: whoever reads it finds the ring's keys in place.
   std::vector<transport::XenStoreWrite> writes(1);

@@ -44,6 +44,7 @@ class GuestLink {
   const bridge::BridgeConfig& config_;
   transport::Signal wish_changed_;
   bridge::Backoff backoff_;
+  std::string trouble_;  ///< what the last offer failed for; empty after one that did not
   transport::Domid domid_ = 0;
   std::string guest_name_;
   std::uint64_t epoch_ = 0;  ///< of the last ring offered

@@ -2,6 +2,8 @@
 // before and after, when it may be, only to say well what went wrong: whoever may open a channel's
 // socket need not be allowed to see the daemon's status.
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -15,6 +17,7 @@
 #include "bridge/cli/query.hpp"
 #include "bridge/cli/verbs.hpp"
 #include "bridge/control/protocol.hpp"
+#include "transport/base/unique_fd.hpp"
 
 namespace xenlane::bridge::cli {
 namespace {
@@ -38,7 +41,8 @@ struct Known {
   std::string socket;
   std::string control;  ///< of the bridge; empty: it was not to be asked
   std::uint64_t bridge_pid = 0;
-  std::optional<Failure> unasked;  ///< why no daemon could be asked
+  transport::UniqueFd bridge_process;  ///< a pidfd; none where the kernel or a namespace denies it
+  std::optional<Failure> unasked;      ///< why no daemon could be asked
 };
 
 Failure refused_by(const Wanted& wanted, ExitCode code, const std::string& text) {
@@ -119,7 +123,7 @@ Answer<Known> look_up(const Context& context, const Wanted& wanted) {
   Answer<Here> here = ask_here(context);
   if (here.failure) {
     known.unasked = here.failure;
-    return {known, {}};
+    return {std::move(known), {}};
   }
   if (here.value.is_host && wanted.guest.empty()) {
     std::vector<std::string> names;
@@ -142,24 +146,33 @@ Answer<Known> look_up(const Context& context, const Wanted& wanted) {
   Answer<json::object> bridge = ask_bridge(here.value, guest);
   if (bridge.failure) {
     known.unasked = bridge.failure;
-    return {known, {}};
+    return {std::move(known), {}};
   }
   const Answer<const json::object*> channel = pick_channel(bridge.value, wanted);
   if (channel.failure) return {{}, channel.failure};
   known.control = guest.control;
   known.bridge_pid = json_number(bridge.value, "pid");
-  return {known, {}};
+  known.bridge_process = transport::UniqueFd(
+      static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(known.bridge_pid), 0)));
+  return {std::move(known), {}};
 }
 
-/// A bridge that is busy is asked again, and so is one that dies while it is asked: then there is a
-/// clear answer soon, because nobody listens or its successor does.
-boost::system::result<json::object, ControlError> ask_at_the_end(const std::string& control) {
+/// A pidfd is readable once its process has ended (pidfd_open(2)).
+bool has_ended(const transport::UniqueFd& process) {
+  pollfd entry{.fd = process.get(), .events = POLLIN, .revents = 0};
+  return process.get() >= 0 && ::poll(&entry, 1, 0) == 1;
+}
+
+/// A bridge that is busy is asked again, for longer each time; one that has died is not waited for:
+/// its successor may take a while to come up, and would know nothing of the connection.
+boost::system::result<json::object, ControlError> ask_at_the_end(const Known& known) {
   constexpr std::chrono::milliseconds pause{20};
   const auto end = std::chrono::steady_clock::now() + control_request_deadline;
-  for (;;) {
-    auto reply = control_request(control, "status");
+  for (std::chrono::milliseconds patience{50};; patience *= 2) {
+    auto reply = control_request(known.control, "status", patience);
     const bool unclear = !reply && reply.error().kind == ControlError::Kind::failed;
-    if (!unclear || std::chrono::steady_clock::now() >= end) return reply;
+    if (!unclear || has_ended(known.bridge_process)) return reply;
+    if (std::chrono::steady_clock::now() >= end) return reply;
     std::this_thread::sleep_for(pause);
   }
 }
@@ -168,20 +181,19 @@ boost::system::result<json::object, ControlError> ask_at_the_end(const std::stri
 /// alone cannot tell: to its reader a refusal and a broken stream look like the end of the data.
 std::optional<Failure> bad_ending(const Known& known, const Wanted& wanted) {
   if (known.control.empty()) return std::nullopt;
-  const auto reply = ask_at_the_end(known.control);
+  const auto reply = ask_at_the_end(known);
+  // A worker's control socket outlives it, so another one may have answered.
+  const bool replaced = reply && json_number(*reply, "pid") != known.bridge_pid;
+  if (replaced || (!reply && has_ended(known.bridge_process))) {
+    return refused_by(wanted, exit_broken,
+                      "the bridge ended while the connection was open; see 'xenlane status'");
+  }
   if (!reply) {
     if (reply.error().kind == ControlError::Kind::not_permitted) return std::nullopt;
     return refused_by(wanted, exit_broken,
                       fmt::format("the bridge does not say how the connection ended ({}); see "
                                   "'xenlane status'",
                                   reply.error().text));
-  }
-  // A worker's control socket outlives it: the one that answers now knows nothing of the
-  // connection.
-  if (json_number(*reply, "pid") != known.bridge_pid) {
-    return refused_by(wanted, exit_broken,
-                      "the bridge was replaced while the connection was open; "
-                      "see 'xenlane status'");
   }
   const Answer<const json::object*> channel = pick_channel(*reply, wanted);
   if (channel.failure) return std::nullopt;

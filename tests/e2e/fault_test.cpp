@@ -180,6 +180,21 @@ TEST(Fault, TheToolNeverTakesABrokenConnectionForAnEnd) {
   }
 }
 
+TEST(Fault, TheToolTellsOfADeadWorkerWithoutItsSuccessor) {
+  World world({"web"});
+  world.stop_serving("web", "echo");
+  const Service in_guest(world.service_path("web", "echo"), send_part_and_stay);
+  world.start();
+  const Outcome outcome = tool_cut_short(world, "0", "web/org.guest.echo", [&] {
+    const pid_t worker = world.worker_pid("web");
+    ::kill(world.host().pid(), SIGSTOP);  // so there will be no successor
+    ::kill(worker, SIGKILL);
+  });
+  ::kill(world.host().pid(), SIGCONT);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, ::testing::HasSubstr("the bridge ended while the connection was open"));
+}
+
 TEST(Fault, ConnectionsMadeWhileTheOtherSideIsAwayAreRefusedSoon) {
   World world({"web"});
   world.start_guest("web");

@@ -5,12 +5,12 @@
 #   xen.elf           the hypervisor, unpacked: QEMU's multiboot loader takes no gzip
 #   vmlinux           the kernel of domain 0 and of the guests, unpacked: emulated, that takes a
 #                     minute at each start of a domain
-#   dom0-initrd.gz    finds the disk: virtio and ext4 are modules
+#   dom0-initrd.cpio  finds the disk: virtio and ext4 are modules
 #   dom0.img          domain 0: Debian with Xen's tools, QEMU and Python
-#   guest-base.gz     the guests' initramfs without xenlane: busybox, modules, socat, xenstore tools
+#   guest-base.cpio   the guests' initramfs without xenlane: busybox, modules, socat, xenstore tools
 #
-# The cache's key is what goes into them: this file, both initial programs, every package's version.
-# xenlane itself is never part of them; run.sh lays it in at each run.
+# The cache's key is what goes into them: this file, domain 0's first program, every package's version.
+# xenlane and the guests' programs are never part of them; run.sh lays these in at each run.
 
 image_suite=bookworm
 # The archive that this machine itself installs from, unless another is named.
@@ -21,7 +21,7 @@ image_mirror=${XENLANE_XEN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)'
 # from here too, with the libraries they need.
 machine_packages=(
   qemu-system-x86 debootstrap busybox-static cpio e2fsprogs kmod xz-utils socat xenstore-utils
-  xen-utils-4.17 binutils
+  xen-utils-4.17 binutils python3
 )
 dom0_packages=(xen-utils-4.17 xenstore-utils qemu-system-xen kmod python3 socat)
 
@@ -46,7 +46,7 @@ image_key() {
   local packages=("${machine_packages[@]}" "${dom0_packages[@]}" xen-hypervisor-4.17-amd64
     "$(kernel_package)")
   {
-    cat "$xen_tests/images.sh" "$xen_tests/dom0/initrd-init" "$xen_tests/guest/init"
+    cat "$xen_tests/images.sh" "$xen_tests/dom0/initrd-init"
     echo "$image_mirror"
     apt-cache policy "${packages[@]}" | grep -E '^[^ ]|Candidate'
   } | sha256sum | cut -c 1-16
@@ -67,10 +67,11 @@ copy_with_libraries() {
   done
 }
 
-# pack FOLDER FILE: an initramfs. Nothing in it depends on when or by whom it was made.
+# pack FOLDER FILE: an initramfs. Nothing in it depends on when or by whom it was made. Not compressed:
+# emulated, to unpack it takes longer than to read it.
 pack() {
   (cd "$1" && find . -print0 | LC_ALL=C sort -z |
-    cpio --quiet --null --create --format=newc --owner=0:0) | gzip -1 >"$2"
+    cpio --quiet --null --create --format=newc --owner=0:0) >"$2"
 }
 
 # copy_modules ROOT MODULE...: with what they need, listed in ROOT/modules in the order to load.
@@ -106,15 +107,14 @@ build_initrds() {
   install -m 755 /bin/busybox "$root/bin/"
   install -m 755 "$xen_tests/dom0/initrd-init" "$root/init"
   copy_modules "$root" "${dom0_boot_modules[@]}"
-  pack "$root" "$1/dom0-initrd.gz"
+  pack "$root" "$1/dom0-initrd.cpio"
 
   root=$1/guest-base
   mkdir -p "$root"/{bin,proc,sys,dev,run,tmp}
   install -m 755 /bin/busybox "$root/bin/"
-  install -m 755 "$xen_tests/guest/init" "$root/init"
   copy_with_libraries "$root" "${guest_programs[@]}"
   copy_modules "$root" "${guest_modules[@]}"
-  pack "$root" "$1/guest-base.gz"
+  pack "$root" "$1/guest-base.cpio"
   rm -rf "$1/dom0-initrd" "$1/guest-base"
 }
 

@@ -9,7 +9,7 @@
 #   --keep            leaves the folder of the run with all its logs after success too
 #   --shell           a shell in domain 0 in place of the scenarios; Ctrl-A X ends QEMU
 #   --build DIR       where bin/ with the programs is (default: build/release, built if needed)
-#   --time-limit S    ends the machine after S seconds (default 480)
+#   --time-limit S    ends the machines after S seconds (default 900)
 #
 # Exit code 0: all passed; 1: not; 2: something is missing. Images are kept in
 # $XDG_CACHE_HOME/xenlane-xen (default ~/.cache).
@@ -23,13 +23,14 @@ source "$root/tests/scripts.sh"
 source "$xen_tests/images.sh"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/xenlane-xen
-programs=(xenlane xenlane-host xenlane-guest)
+programs=(xenlane xenlane-host xenlane-guest resume_probe)
 scenarios=()
 build=
 keep=0
 shell=0
 oxenstored=0
-time_limit_s=480
+time_limit_s=900
+machine_mib=2560
 
 usage() { sed -n '5,15s/^# \{0,1\}//p' "$xen_tests/run.sh"; }
 
@@ -58,18 +59,18 @@ while (($# > 0)); do
 done
 
 work=
-qemu=
-follower=
-stop_machine() {
-  [[ -z $follower ]] || kill "$follower" 2>/dev/null || true
-  [[ -z $qemu ]] || kill "$qemu" 2>/dev/null || true
-  [[ -z $qemu ]] || wait "$qemu" 2>/dev/null || true
-  qemu=
+machines=()
+stop_machines() {
+  ((${#machines[@]} > 0)) || return 0
+  kill "${machines[@]}" 2>/dev/null || true
+  wait "${machines[@]}" 2>/dev/null || true
+  machines=()
 }
 clean_up() {
   end_job
-  stop_machine
+  stop_machines
   [[ -z ${half_made:-} ]] || rm -rf -- "$half_made"
+  [[ -z $work || $keep == 1 ]] || rm -rf -- "$work"
 }
 trap clean_up EXIT
 trap 'exit 130' INT
@@ -104,22 +105,25 @@ make_images() {
   say "made in $SECONDS s"
 }
 
-# The folder that domain 0 sees as /xen-test: the suite, xenlane, the guests' images; and the logs.
+# The folder that domain 0 sees as /xen-test: the suite, xenlane, the guests' parts, what is to be done,
+# and the logs.
 lay_out() {
   work=$(mktemp -d "${TMPDIR:-/tmp}/xenlane-xen.XXXXXX")
-  mkdir -p "$work"/{logs,guest,programs}
+  mkdir -p "$work"/{logs,guest,programs,queue,taken}
+  ((shell == 0)) || mkdir "$work/logs/1"
   cp -r "$xen_tests/suite" "$work/"
   local program laid="$work/overlay"
   for program in "${programs[@]}"; do
     mkdir -p "$work/stripped"
     strip -o "$work/stripped/$program" "$build/bin/$program"
   done
-  copy_with_libraries "$laid" "$work"/stripped/xenlane{,-guest}
+  copy_with_libraries "$laid" "$work"/stripped/xenlane{,-guest} "$work/stripped/resume_probe"
   mkdir -p "$laid/guest"
-  cp "$xen_tests"/guest/{services,exchange,guest.toml} "$laid/guest/"
-  pack "$laid" "$work/overlay.gz"
+  cp "$xen_tests/guest/init" "$laid/"
+  cp "$xen_tests"/guest/{services,exchange,trickle,guest.toml} "$laid/guest/"
+  pack "$laid" "$work/overlay.cpio"
   # The kernel unpacks one archive after another.
-  cat "$images/guest-base.gz" "$work/overlay.gz" >"$work/guest/initrd.gz"
+  cat "$images/guest-base.cpio" "$work/overlay.cpio" >"$work/guest/initrd.cpio"
   cp "$images/vmlinux" "$work/guest/"
   # Domain 0 has its own C library; of the others it takes ours.
   copy_with_libraries "$work/programs" "$work"/stripped/xenlane{,-host}
@@ -127,68 +131,125 @@ lay_out() {
   find "$work/programs/lib" -name '*.so*' -exec mv -t "$work/programs/flat" {} +
   rm -rf "$work"/programs/{lib,lib64} "$work"/programs/flat/{ld-linux*,libc.so*,libm.so*,libxen*}
   mv "$work/programs/flat" "$work/programs/lib"
-  rm -rf "$laid" "$work/overlay.gz" "$work/stripped"
-  echo "${scenarios[*]}" >"$work/arguments"
-  : >"$work/logs/results"
+  rm -rf "$laid" "$work/overlay.cpio" "$work/stripped"
+  local number=10 scenario
+  for scenario in "${scenarios[@]}"; do
+    touch "$work/queue/$((number++)) $scenario"
+  done
   ((shell == 0)) || touch "$work/shell"
   ((oxenstored == 0)) || touch "$work/oxenstored"
 }
 
+# boot N: becomes the N-th machine.
 boot() {
-  local serial=(-serial "file:$work/logs/serial.log")
+  local logs=$work/logs/$1 serial
+  serial=(-serial "file:$logs/serial.log")
   ((shell == 0)) || serial=(-serial mon:stdio)
   # Without smap and smep domain 0 would live no longer than a page fault, and without rdtscp a PVH
   # guest does not start: QEMU's emulation of the three is not good enough for Xen. Without
   # eager-fpu Xen leaves a domain's vector registers in the processor until another uses them, and
-  # QEMU 7.2 does not tell it of AVX instructions that do: copied memory is silently altered.
+  # QEMU 7.2 does not tell it of AVX instructions that do: copied memory is silently altered. With a
+  # second processor, whose interrupts come at any moment, PVH guests do not live long.
   exec qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max,-smap,-smep,-rdtscp \
-    -smp 2 -m 2560 -nographic -nodefaults -no-reboot -monitor none "${serial[@]}" \
+    -smp 1 -m "$machine_mib" -nographic -nodefaults -no-reboot -monitor none "${serial[@]}" \
     -kernel "$images/xen.elf" \
-    -append "console=com1 com1=115200,8n1 dom0_mem=1536M,max:1536M dom0_max_vcpus=2 conring_size=4M
+    -append "console=com1 com1=115200,8n1 dom0_mem=1536M,max:1536M dom0_max_vcpus=1 conring_size=4M
       loglvl=all guest_loglvl=all spec-ctrl=eager-fpu" \
-    -initrd "$images/vmlinux console=hvc0 quiet mitigations=off,$images/dom0-initrd.gz" \
+    -initrd "$images/vmlinux console=hvc0 quiet mitigations=off xen-test=$1,$images/dom0-initrd.cpio" \
     -drive "file=$images/dom0.img,format=raw,if=virtio,cache=unsafe,snapshot=on" \
     -virtfs "local,path=$work,mount_tag=xen-test,security_model=none"
 }
 
+# How many at the same time: as many as there are processors and memory for, and work.
+machines_at_once() {
+  local count free_mib
+  free_mib=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
+  count=$(nproc)
+  ((count <= free_mib / (machine_mib + 256))) || count=$((free_mib / (machine_mib + 256)))
+  ((count <= 4)) || count=4
+  ((count <= ${#scenarios[@]})) || count=${#scenarios[@]}
+  ((count >= 1)) || count=1
+  echo "$count"
+}
+
+# What the machines have said since the last call.
+declare -A shown=()
+show_results() {
+  local results machine lines
+  for results in "$work"/logs/*/results; do
+    machine=$(basename "$(dirname "$results")")
+    lines=$(wc -l <"$results")
+    ((lines > ${shown[$machine]:-0})) || continue
+    sed -n "$((${shown[$machine]:-0} + 1)),${lines}s/^/[$machine] /p" "$results"
+    shown[$machine]=$lines
+  done
+}
+
+some_alive() {
+  local machine
+  for machine in "${machines[@]}"; do
+    ! kill -0 "$machine" 2>/dev/null || return 0
+  done
+  return 1
+}
+
 run_suite() {
-  boot </dev/null >"$work/logs/qemu.log" 2>&1 &
-  qemu=$!
-  tail --pid="$qemu" -n +1 -f "$work/logs/results" &
-  follower=$!
-  local begin=$SECONDS
-  while kill -0 "$qemu" 2>/dev/null; do
+  local begin=$SECONDS number count
+  count=$(machines_at_once)
+  say "booting Xen, $count at a time for ${#scenarios[@]} scenarios; logs: $work/logs"
+  for ((number = 1; number <= count; ++number)); do
+    mkdir -p "$work/logs/$number"
+    : >"$work/logs/$number/results"
+    boot "$number" </dev/null >"$work/logs/$number/qemu.log" 2>&1 &
+    machines+=($!)
+  done
+  while some_alive; do
+    show_results
     if ((SECONDS - begin > time_limit_s)); then
-      say "the machine is ended after $time_limit_s s"
+      say "the time is up after $time_limit_s s"
       break
     fi
     sleep 0.5
   done
-  stop_machine
-  wait "$follower" 2>/dev/null || true
+  stop_machines
+  show_results
 }
 
+# True when every scenario has passed and every machine has come to its end.
+sum_up() {
+  local passed failed logs left
+  passed=$(cat "$work"/logs/*/results | grep -c '^ok ' || true)
+  failed=$(cat "$work"/logs/*/results | grep -c '^FAILED ' || true)
+  for logs in "$work"/logs/[0-9]*; do
+    [[ ! -e $logs/done ]] || continue
+    echo "machine ${logs##*/} did not come to its end:" >&2
+    tail -n 15 "$logs"/{serial,suite}.log >&2 || true
+    failed=$((failed + 1))
+  done
+  for left in "$work"/queue/*; do
+    [[ ! -e $left ]] || failed=$((failed + 1))
+  done
+  echo "$passed passed, $failed failed"
+  ((failed == 0))
+}
+
+if ((${#scenarios[@]} == 0)); then
+  mapfile -t scenarios < <(python3 "$xen_tests/suite/main.py" --list)
+fi
 require_packages "${machine_packages[@]}"
 build_programs
 make_images
 lay_out
 if ((shell == 1)); then
   # In the foreground, for the terminal's sake.
-  (boot) || true
+  (boot 1) || true
   exit 0
 fi
-say "booting Xen; logs: $work/logs"
 run_suite
-# The suite's last line; without it the machine died or the time was up.
-if [[ $(tail -n 1 "$work/logs/results") =~ ^[1-9][0-9]*\ passed,\ 0\ failed$ ]]; then
+if sum_up; then
   say "done in $(elapsed)"
-  ((keep == 1)) || rm -rf -- "$work"
   exit 0
 fi
-if ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$work/logs/results"; then
-  tail -n 15 "$work"/logs/{serial,suite}.log >&2 || true
-  passed=$(grep -c '^ok ' "$work/logs/results" || true)
-  echo "$passed passed, 1 failed"
-fi
+keep=1
 say "FAILED after $(elapsed); logs: $work/logs"
 exit 1

@@ -165,7 +165,8 @@ LaneResult offer_vchan(const VchanOffer& offer) {
         libxenvchan_server_init(nullptr, offer.client, offer.path.c_str(), size, size);
     if (vchan != nullptr) return std::unique_ptr<Lane>(new VchanLane(vchan));
     return LaneFailure{LaneFailureKind::no_ring,
-                       fmt::format("no vchan could be offered at {}: {}; is xenstore writable?",
+                       fmt::format("no vchan could be offered at {}: {}; if xenstore's data folder "
+                                   "was removed, the domain has to be started anew",
                                    offer.path, std::strerror(errno))};
   }
   return failure;

@@ -3,14 +3,15 @@ nothing may stay behind, and nobody else may notice."""
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 
-from bytes_test import exchange
 from world import (LOGS, RING_BYTES, RUN_DIR, Failure, Keeper, check, eventually, grants_in_use,
-                   listed_domains, xenstore)
+                   listed_domains, timed, xenstore)
 
+ROUNDS = 20
 ERROR_SECONDS = 2
 GONE_SECONDS = 5
 BACK_SECONDS = 5
@@ -28,15 +29,20 @@ class Reader:
                 ["xenlane", "connect", f"{guest.name}/org.test.source"], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log)
         self.bytes_read = 0
-        self.ended_at = None
         self.thread = threading.Thread(target=self._read)
         self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.thread.join()
 
     def _read(self):
         while part := self.process.stdout.read1(1 << 16):
             self.bytes_read += len(part)
         self.process.wait()
-        self.ended_at = time.monotonic()
 
     def await_bytes(self):
         eventually(lambda: self.bytes_read > 1 << 20, 30, f"{self.guest.name}: no transfer")
@@ -44,32 +50,87 @@ class Reader:
     def check_error(self, since):
         """It has ended, by an error, soon after."""
         self.thread.join(ERROR_SECONDS + max(0, since - time.monotonic()))
-        if self.thread.is_alive():
-            self.process.kill()
-            raise Failure(f"{self.guest.name}: the host's program had no error {ERROR_SECONDS} s on")
+        check(not self.thread.is_alive(),
+              f"{self.guest.name}: the host's program had no error {ERROR_SECONDS} s on")
         check(self.process.returncode not in (0, None),
               f"{self.guest.name}: the host's program took the end for a good one")
 
 
 class Bystander:
-    """A transfer with the other guest, that has to stay whole meanwhile."""
+    """An echo with the other guest that goes on all the while, every byte of it compared. Paced: it
+    is there to notice, not to keep the processor from the others."""
+
+    BLOCK = 16 << 10
+    PACE_SECONDS = 0.02
 
     def __init__(self, guest):
-        self.failure = None
         self.guest = guest
+        self.failure = None
+        self.blocks_sent = 0
+        self.blocks_back = 0
+        self.stopping = threading.Event()
+        self.connection = guest.connect("org.test.echo")
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
-    def _run(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
         try:
-            exchange(self.guest, 16)
-        except Exception as failure:  # told by check_whole, in the main thread
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # closed or gone
+        self.thread.join()
+        self.connection.close()
+
+    @classmethod
+    def _block(cls, number):
+        return number.to_bytes(4, "little") * (cls.BLOCK // 4)
+
+    def _run(self):
+        sender = threading.Thread(target=self._send)
+        sender.start()
+        try:
+            self._compare()
+        except Exception as failure:  # told by check_going_on, in the main thread
             self.failure = failure
+        self.stopping.set()
+        sender.join()
+
+    def _send(self):
+        try:
+            while not self.stopping.wait(self.PACE_SECONDS):
+                self.connection.sendall(self._block(self.blocks_sent))
+                self.blocks_sent += 1
+            self.connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # shows at the reader
+
+    def _compare(self):
+        stream = self.connection.makefile("rb")
+        while block := stream.read(self.BLOCK):
+            check(block == self._block(self.blocks_back),
+                  f"block {self.blocks_back} came back altered or cut")
+            self.blocks_back += 1
+
+    def check_going_on(self):
+        """Alive now, not only until something happened to the other guest."""
+        before = self.blocks_back
+        eventually(lambda: self.failure or self.blocks_back > before + 1, 10,
+                   f"{self.guest.name}: its stream stands still")
+        check(self.failure is None, f"{self.guest.name}, the other guest, noticed: {self.failure}")
 
     def check_whole(self):
-        self.thread.join(120)
-        check(not self.thread.is_alive(), f"{self.guest.name}: its transfer does not end")
-        check(self.failure is None, f"the other guest noticed: {self.failure}")
+        """Ends it: all that was sent has come back."""
+        self.check_going_on()
+        self.stopping.set()
+        self.thread.join(60)
+        check(not self.thread.is_alive(), f"{self.guest.name}: its stream does not end")
+        check(self.failure is None, f"{self.guest.name}, the other guest, noticed: {self.failure}")
+        check(self.blocks_back == self.blocks_sent, f"{self.guest.name}: {self.blocks_back} of "
+                                                    f"{self.blocks_sent} blocks came back")
 
 
 def check_gone(guest, domid):
@@ -84,10 +145,10 @@ def check_gone(guest, domid):
 
 
 def destroy_transferring(guest):
-    reader = Reader(guest)
-    reader.await_bytes()
-    guest.destroy()
-    reader.check_error(time.monotonic())
+    with Reader(guest) as reader:
+        reader.await_bytes()
+        guest.destroy()
+        reader.check_error(time.monotonic())
 
 
 def destroy_idle(guest):
@@ -115,59 +176,63 @@ def ends(connection):
         return False
 
 
-def destroy_round(phase, guest, other):
-    bystander = Bystander(other)
+def destroy_round(world, number):
+    # Every fourth time the PVH guest, that takes longer to start; so each phase meets both.
+    guest, other = (world.pvh, world.pv) if number % 4 == 3 else (world.pv, world.pvh)
+    phase = (destroy_transferring, destroy_idle, destroy_connecting)[number % 3]
     domid = guest.domid
-    phase(guest)
-    # A zombie may take these seconds to go; it may not stay.
-    check_gone(guest, domid)
-    bystander.check_whole()
+    try:
+        with timed(phase.__name__), Bystander(other) as bystander:
+            phase(guest)
+            # A zombie may take these seconds to go; it may not stay.
+            check_gone(guest, domid)
+            bystander.check_whole()
+    except Failure as failure:
+        raise Failure(f"round {number + 1}, {phase.__name__}: {failure}") from failure
     guest.create()
-    guest.await_session()
-    guest.await_service(BACK_SECONDS)
+    with timed("served again"):
+        guest.await_service(BACK_SECONDS)
 
 
 def destroy_scenario(world):
-    phases = [destroy_transferring, destroy_idle, destroy_connecting]
-    for number in range(world.rounds):
-        guest, other = world.guests if number % 2 == 0 else reversed(world.guests)
-        try:
-            destroy_round(phases[number % 3], guest, other)
-        except Failure as failure:
-            raise Failure(f"round {number + 1}, {phases[number % 3].__name__}: {failure}") from failure
+    for number in range(ROUNDS):
+        world.step(destroy_round, world, number)
 
 
 def destroy_self_test(world):
     """Something in domain 0 keeps a page of the guest: the dead domain must be noticed."""
-    keeper = Keeper(world.pv)
-    domid = world.pv.domid
-    destroy_idle(world.pv)
+    guest = world.pv
+    keeper = Keeper(guest)
+    domid = guest.domid
+    destroy_idle(guest)
     try:
-        check_gone(world.pv, domid)
+        check_gone(guest, domid)
     except Failure as failure:
         check("(null)" in str(failure), f"noticed for another reason: {failure}")
     else:
         raise Failure("the kept page was not noticed")
     finally:
         keeper.close()
-    check_gone(world.pv, domid)
-    world.pv.create()
-    world.pv.await_session()
+    check_gone(guest, domid)
+    guest.create()
+    guest.await_session()
+
+
+def reboot(guest):
+    """The same name again, with a new domain id."""
+    before = guest.domid
+    guest.destroy()
+    guest.create()
+    with timed(f"{guest.name}, from its bridge's start to service"):
+        guest.await_service(REBOOT_SECONDS)
+    check(guest.domid != before, f"{guest.name}: still domain {before}")
+    check(os.readlink(f"{RUN_DIR}/{guest.domid}") == guest.name,
+          f"{RUN_DIR}/{guest.domid} does not lead to {guest.name}")
 
 
 def reboot_scenario(world):
-    """The same name again, with a new domain id."""
     for guest in world.guests:
-        before = guest.domid
-        guest.destroy()
-        guest.create()
-        begin = time.monotonic()
-        guest.await_service(REBOOT_SECONDS)
-        took = time.monotonic() - begin
-        check(guest.domid != before, f"{guest.name}: still domain {before}")
-        check(os.readlink(f"{RUN_DIR}/{guest.domid}") == guest.name,
-              f"{RUN_DIR}/{guest.domid} does not lead to {guest.name}")
-        print(f"{guest.name}: back {took:.1f} s after its bridge was started")
+        world.step(reboot, guest)
 
 
 def kill_guest_bridge(world, guest):
@@ -188,20 +253,28 @@ def kill_broker(world, guest):
     world.host.start()
 
 
+# The guest's own program: an endless echo from the host. /tmp/flowing tells that bytes came back.
+GUEST_PROGRAM = ("/guest/trickle |"
+                 "{ xenlane connect org.test.host-echo; echo $? >/tmp/ended; } |"
+                 "{ head -c 1 >/tmp/flowing; cat >/dev/null; }; exit $(cat /tmp/ended)")
+
+
 def kill_round(world, guest, kill):
-    reader = Reader(guest)
-    reader.await_bytes()
-    theirs = guest.agent.start("dd if=/dev/zero bs=64k 2>/dev/null | "
-                               "xenlane connect org.test.host-echo >/dev/null 2>&1")
-    steps = kill(world, guest)
-    killed = next(steps)
-    reader.check_error(killed)
-    answer = guest.agent.wait(theirs, ERROR_SECONDS)
-    check(answer, f"{guest.name}: the guest's program had no error {ERROR_SECONDS} s on")
-    check(answer[0] != 0, f"{guest.name}: the guest's program took the end for a good one")
+    with timed(kill.__name__), Reader(guest) as reader:
+        guest.sh("rm -f /tmp/flowing")
+        theirs = guest.agent.start(GUEST_PROGRAM)
+        reader.await_bytes()
+        guest.sh("until [ -s /tmp/flowing ]; do sleep 0.1; done")
+        steps = kill(world, guest)
+        killed = next(steps)
+        reader.check_error(killed)
+        answer = guest.agent.wait(theirs, ERROR_SECONDS)
+        check(answer, f"{guest.name}: the guest's program had no error {ERROR_SECONDS} s on")
+        check(answer[0] != 0, f"{guest.name}: the guest's program took the end for a good one")
     next(steps, None)
-    for each in world.guests:
-        each.await_service(BACK_SECONDS)
+    with timed("served again"):
+        for each in world.guests:
+            each.await_service(BACK_SECONDS)
 
 
 def check_no_leak(guest, before):
@@ -213,17 +286,23 @@ def check_no_leak(guest, before):
     check(now == before, f"{guest.name}: {now} grants mapped, {before} before: somebody leaks them")
 
 
-def kill_scenario(world):
-    before = [grants_in_use(guest.domid) for guest in world.guests]
-    for kill in (kill_guest_bridge, kill_worker, kill_broker):
-        for number in range(world.rounds):
-            guest = world.guests[number % 2]
-            try:
-                kill_round(world, guest, kill)
-            except Failure as failure:
-                raise Failure(f"{kill.__name__}, round {number + 1}: {failure}") from failure
-    for guest, count in zip(world.guests, before):
-        check_no_leak(guest, count)
+def kill_rounds(world, guest, kill):
+    """Half the rounds with each guest; then nothing may have leaked."""
+    before = grants_in_use(guest.domid)
+    for number in range(ROUNDS // 2):
+        try:
+            kill_round(world, guest, kill)
+        except Failure as failure:
+            raise Failure(f"{kill.__name__}, round {number + 1}: {failure}") from failure
+    check_no_leak(guest, before)
+
+
+def kill_scenario(kill):
+    def scenario(world):
+        for guest in world.guests:
+            world.step(kill_rounds, world, guest, kill)
+
+    return scenario
 
 
 def kill_self_test(world):

@@ -1,11 +1,16 @@
-"""Runs the scenarios in domain 0 and writes one line for each to logs/results."""
+"""Runs scenarios in domain 0, one line for each in logs/results, until none is left to be taken. Several
+machines may be taking from the same /xen-test/queue."""
 
+import os
 import sys
 import time
 import traceback
 
-import scenarios
+from scenarios import SCENARIOS
 from world import LOGS, World
+
+QUEUE = "/xen-test/queue"
+TAKEN = "/xen-test/taken"
 
 
 def say(line):
@@ -16,6 +21,7 @@ def say(line):
 def attempt(name, scenario, world):
     """One scenario, one line. True when it passed."""
     begin = time.monotonic()
+    print(f"--- {name}", flush=True)
     try:
         scenario(world)
     except Exception as error:  # whatever ends a scenario is its verdict
@@ -26,17 +32,24 @@ def attempt(name, scenario, world):
     return True
 
 
-def main(words):
-    known = scenarios.SCENARIOS | scenarios.UNPROVEN
-    if words == ["--list"]:
-        print("\n".join(known))
-        return
-    world = World()
-    passed = [attempt("start", lambda world: world.start(), world)]
-    if passed[0]:
-        for name in words or scenarios.SCENARIOS:
-            passed.append(attempt(name, known.get(name, no_such_scenario), world))
-    say(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed")
+def take():
+    """The first that nobody else has taken: a file named "NUMBER NAME"."""
+    for entry in sorted(os.listdir(QUEUE)):
+        try:
+            os.rename(f"{QUEUE}/{entry}", f"{TAKEN}/{entry}")
+        except FileNotFoundError:
+            continue
+        return entry.split(" ", 1)[1]
+    return None
+
+
+def main():
+    world = World(say)
+    if attempt("start", World.start, world):
+        while name := take():
+            attempt(name, SCENARIOS.get(name, no_such_scenario), world)
+    with open(LOGS + "/done", "w"):
+        pass
 
 
 def no_such_scenario(_world):
@@ -44,4 +57,7 @@ def no_such_scenario(_world):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(SCENARIOS))
+    else:
+        main()
