@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Builds everything and runs the tests in three passes:
+# Builds everything and runs the tests in four passes:
 #
 #   release   every test
+#   xen       the programs of that pass on real Xen, under emulation (tests/xen)
 #   asan      every test, with AddressSanitizer and UndefinedBehaviorSanitizer
 #   tsan      the tests labelled fast, with ThreadSanitizer
 #
-#   ./test.sh           all three; exit code 0: all passed; 1: not; 2: packages are missing
+#   ./test.sh           all four; exit code 0: all passed; 1: not; 2: packages are missing
 #   ./test.sh --fast    the release pass alone
 set -euo pipefail
 
@@ -13,12 +14,12 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/scripts.sh
 source "$root/tests/scripts.sh"
 
-passes=(release asan tsan)
+passes=(release xen asan tsan)
 case ${1:-} in
   --fast) passes=(release) ;;
   '') ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$root/test.sh" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$root/test.sh" >&2
     exit 2
     ;;
 esac
@@ -58,6 +59,12 @@ ctest_part() {
   failures+=("$pass/$name")
 }
 
+run_xen_pass() {
+  # Without them the release pass has failed, and said so.
+  [[ -x $root/build/release/bin/xenlane-host ]] || return 0
+  run_job "$root/tests/xen/run.sh" --build "$root/build/release" || failures+=(xen)
+}
+
 run_pass() {
   local pass=$1 begin=$SECONDS target=all
   [[ $pass != tsan ]] || target=fast_tests
@@ -83,7 +90,9 @@ main() {
   require_packages "${build_packages[@]}" "${test_packages[@]}"
   lock_builds "$root/build"
   cd "$root"
-  for pass in "${passes[@]}"; do run_pass "$pass"; done
+  for pass in "${passes[@]}"; do
+    if [[ $pass == xen ]]; then run_xen_pass; else run_pass "$pass"; fi
+  done
   if ((${#failures[@]} > 0)); then
     say "FAILED after $(elapsed): ${failures[*]}"
     exit 1

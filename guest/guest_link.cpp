@@ -16,9 +16,6 @@ using std::chrono::milliseconds;
 
 namespace {
 
-/// A session that lasted this long was a good one: the next offer need not wait.
-constexpr std::chrono::seconds good_session{2};
-
 std::string key(std::string_view folder, std::string_view name) {
   return std::string(folder) + '/' + std::string(name);
 }
@@ -86,9 +83,10 @@ asio::awaitable<void> GuestLink::run() {
     const auto wish = co_await read_wish();
     if (wish.state == WishState::present) {
       told = false;
-      const auto begin = std::chrono::steady_clock::now();
-      co_await serve(wish);
-      if (std::chrono::steady_clock::now() - begin > good_session) backoff_.reset();
+      // The host paces what it asks for; what this side paces is set-ups that fail.
+      if (co_await serve(wish)) backoff_.reset();
+      if (restored_) co_await learn_identity();
+      if (superseded_) continue;
     }
     if (wish.state != WishState::absent) {
       co_await pause();
@@ -101,13 +99,15 @@ asio::awaitable<void> GuestLink::run() {
   }
 }
 
-asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
+asio::awaitable<bool> GuestLink::serve(const HostWish& wish) {
+  superseded_ = false;
+  restored_ = false;
   const std::uint64_t epoch = std::max(epoch_ + 1, wish.epoch);
   if (epoch > epoch_max) {
     peer_.set_reason("the epochs are used up; restart the guest");
     spdlog::error("the epochs are used up; restart the guest");
     co_await wish_changed_.wait();
-    co_return;
+    co_return false;
   }
   transport::VchanOffer offer;
   offer.client = wish.host;
@@ -121,7 +121,7 @@ asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
     // Tried again and again: the same trouble is told once.
     if (lane.error().text != trouble_) spdlog::warn("{}", lane.error().text);
     trouble_ = lane.error().text;
-    co_return;
+    co_return false;
   }
   trouble_.clear();
   epoch_ = epoch;
@@ -136,7 +136,7 @@ asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
     peer_.set_reason("xenstore: " + pointed.message());
     co_await transport::async_close_lane(std::move(*lane),
                                          milliseconds(config_.timeouts.xenstore_ms));
-    co_return;
+    co_return false;
   }
   spdlog::debug("offered epoch {} with rings of {} KiB", epoch, (*lane)->send_ring_bytes() / 1024);
   auto serving = std::make_shared<bool>(true);
@@ -145,14 +145,25 @@ asio::awaitable<void> GuestLink::serve(const HostWish& wish) {
   *serving = false;
   wish_changed_.raise();  // ends watch_wish
   spdlog::info("session ended: {}", reason);
+  co_return peer_.session_was_up();
 }
 
 // While a ring is on offer or in use: the host may ask for a later one, or go away.
 asio::awaitable<void> GuestLink::watch_wish(std::shared_ptr<bool> serving) {
   while (*serving) {
+    // First of all: what is told of a restoration is only that every watch fires, and the keys from
+    // before are not there.
+    const auto pointer = co_await store_.read(std::string(ring_pointer));
+    if (!*serving) co_return;
+    if (!pointer && pointer.error() == boost::system::errc::no_such_file_or_directory) {
+      restored_ = true;
+      peer_.abandon_session("this domain was restored, or its xenstore keys were removed");
+      co_return;
+    }
     const auto wish = co_await read_wish();
     if (!*serving) co_return;
     if (wish.state == WishState::present && wish.epoch > epoch_) {
+      superseded_ = true;
       peer_.stop_session("the host asked for a new lane");
     } else if (wish.state == WishState::absent) {
       peer_.stop_session("the host bridge has gone");

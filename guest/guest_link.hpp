@@ -34,7 +34,8 @@ class GuestLink {
 
   boost::asio::awaitable<void> learn_identity();
   boost::asio::awaitable<HostWish> read_wish();
-  boost::asio::awaitable<void> serve(const HostWish& wish);
+  /// Offers a ring and runs the session over it. False when none came up.
+  boost::asio::awaitable<bool> serve(const HostWish& wish);
   boost::asio::awaitable<void> watch_wish(std::shared_ptr<bool> serving);
   boost::asio::awaitable<void> pause();
 
@@ -48,6 +49,8 @@ class GuestLink {
   transport::Domid domid_ = 0;
   std::string guest_name_;
   std::uint64_t epoch_ = 0;  ///< of the last ring offered
+  bool superseded_ = false;  ///< the host has asked for a later one
+  bool restored_ = false;    ///< the domain has been saved and restored since that was offered
 };
 
 }  // namespace xenlane::guest

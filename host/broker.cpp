@@ -34,7 +34,7 @@ constexpr std::array<milliseconds, 3> later_looks{milliseconds(200), millisecond
                                                   milliseconds(3000)};
 
 /// A worker that ran this long is restarted without further delay.
-constexpr std::chrono::seconds good_run{5};
+constexpr std::chrono::seconds good_run{1};
 
 boost::system::error_code last_error() {
   return {errno, boost::system::generic_category()};

@@ -15,7 +15,7 @@ using std::chrono::milliseconds;
 namespace {
 
 /// A session that lasted this long was a good one: the next attempt need not wait.
-constexpr std::chrono::seconds good_session{2};
+constexpr std::chrono::seconds good_session{1};
 
 }  // namespace
 

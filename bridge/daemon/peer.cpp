@@ -48,20 +48,31 @@ boost::asio::awaitable<std::string> Peer::run_session(std::unique_ptr<transport:
                                             static_cast<StreamOwner&>(channels_));
   since_ = std::chrono::steady_clock::now();
   ++sessions_;
+  abandoning_ = false;
   channels_.attach(*driver_);
   std::string reason = co_await driver_->run();
   channels_.detach(reason);
+  session_was_up_ = driver_->session().has_been_up();
   reason_ = reason;
   since_ = std::chrono::steady_clock::now();
   auto ended = driver_->release_lane();
   driver_.reset();
-  co_await transport::async_close_lane(std::move(ended),
-                                       milliseconds(config_.timeouts.xenstore_ms));
+  if (abandoning_) {
+    transport::abandon_vchan(std::move(ended));
+  } else {
+    co_await transport::async_close_lane(std::move(ended),
+                                         milliseconds(config_.timeouts.xenstore_ms));
+  }
   co_return reason;
 }
 
 void Peer::stop_session(std::string reason) {
   if (driver_) driver_->stop(std::move(reason));
+}
+
+void Peer::abandon_session(std::string reason) {
+  abandoning_ = true;
+  stop_session(std::move(reason));
 }
 
 namespace {

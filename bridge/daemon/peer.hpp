@@ -40,11 +40,15 @@ class Peer {
 
   ChannelTable& channels() { return channels_; }
   bool session_up() const;
+  /// Whether the last session got beyond its handshake.
+  bool session_was_up() const { return session_was_up_; }
 
   /// Runs one session over the lane until either ends, closes the lane, and returns the reason.
   boost::asio::awaitable<std::string> run_session(std::unique_ptr<transport::Lane> lane,
                                                   std::uint64_t epoch);
   void stop_session(std::string reason);
+  /// Stops it too, but its lane stays as it is (transport::abandon_vchan).
+  void abandon_session(std::string reason);
   /// Why there is no session, for status, while one is being set up.
   void set_reason(std::string reason) { reason_ = std::move(reason); }
 
@@ -61,6 +65,8 @@ class Peer {
   std::unique_ptr<SessionDriver> driver_;
   std::string reason_ = "starting";
   std::uint64_t sessions_ = 0;
+  bool session_was_up_ = false;
+  bool abandoning_ = false;
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 

@@ -80,6 +80,19 @@ TEST(Fault, KilledWorkerEndsConnectionsAndIsReplaced) {
   }
 }
 
+TEST(Fault, WorkersKilledOftenAreReplacedAsSoonEachTime) {
+  World world({"web"});
+  // A pause that grew would soon be longer than anybody waits.
+  write_file(world.guest_config_path("web"), world.guest_config("web") +
+                                                 "[timeouts]\nretry_ms_min = 100\n"
+                                                 "retry_ms_max = 100000\n");
+  world.start();
+  for (int round = 0; round < 5; ++round) {
+    ::kill(world.worker_pid("web"), SIGKILL);
+    expect_service_again(world);
+  }
+}
+
 TEST(Fault, KilledBrokerTakesItsWorkersAlongAndComesBack) {
   World world({"web"});
   world.start();
@@ -178,6 +191,21 @@ TEST(Fault, TheToolNeverTakesABrokenConnectionForAnEnd) {
     world.start_guest("web");
     ASSERT_TRUE(world.wait_session("web"));
   }
+}
+
+TEST(Fault, GuestWithoutItsKeysAsAfterARestorationOffersANewRing) {
+  World world({"web"});
+  world.start();
+  Applications applications(world, 1);
+  applications.run_until(1024 * 1024);
+  const std::string data = "/local/domain/1/data/xenlane";
+  ASSERT_EQ(world.xensim({"exec", "0", "--", "xenstore-rm", data}).code, 0);
+  // All watches fire once a domain has been restored; here this one.
+  ASSERT_EQ(
+      world.xensim({"exec", "0", "--", "xenstore-write", "/local/domain/1/xenlane/x", ""}).code, 0);
+  expect_ends(world, applications);
+  expect_service_again(world);
+  EXPECT_THAT(world.log("web"), ::testing::HasSubstr("this domain was restored"));
 }
 
 TEST(Fault, TheToolTellsOfADeadWorkerWithoutItsSuccessor) {

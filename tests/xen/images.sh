@@ -9,8 +9,8 @@
 #   dom0.img          domain 0: Debian with Xen's tools, QEMU and Python
 #   guest-base.cpio   the guests' initramfs without xenlane: busybox, modules, socat, xenstore tools
 #
-# The cache's key is what goes into them: this file, domain 0's first program, every package's version.
-# xenlane and the guests' programs are never part of them; run.sh lays these in at each run.
+# The cache's key is what goes into them: this file, domain 0's first program, every package's
+# version. xenlane and the guests' programs are never part of them; run.sh lays these in at each run.
 
 image_suite=bookworm
 # The archive that this machine itself installs from, unless another is named.
@@ -67,8 +67,8 @@ copy_with_libraries() {
   done
 }
 
-# pack FOLDER FILE: an initramfs. Nothing in it depends on when or by whom it was made. Not compressed:
-# emulated, to unpack it takes longer than to read it.
+# pack FOLDER FILE: an initramfs. Nothing in it depends on when or by whom it was made. It is not
+# compressed: emulated, to unpack it takes longer than to read it.
 pack() {
   (cd "$1" && find . -print0 | LC_ALL=C sort -z |
     cpio --quiet --null --create --format=newc --owner=0:0) >"$2"

@@ -105,8 +105,8 @@ make_images() {
   say "made in $SECONDS s"
 }
 
-# The folder that domain 0 sees as /xen-test: the suite, xenlane, the guests' parts, what is to be done,
-# and the logs.
+# The folder that domain 0 sees as /xen-test: the suite, xenlane, the guests' parts, what is to be
+# done, and the logs.
 lay_out() {
   work=$(mktemp -d "${TMPDIR:-/tmp}/xenlane-xen.XXXXXX")
   mkdir -p "$work"/{logs,guest,programs,queue,taken}
@@ -142,9 +142,10 @@ lay_out() {
 
 # boot N: becomes the N-th machine.
 boot() {
-  local logs=$work/logs/$1 serial
+  local logs=$work/logs/$1 kernel serial
   serial=(-serial "file:$logs/serial.log")
   ((shell == 0)) || serial=(-serial mon:stdio)
+  kernel="$images/vmlinux console=hvc0 quiet mitigations=off xen-test=$1"
   # Without smap and smep domain 0 would live no longer than a page fault, and without rdtscp a PVH
   # guest does not start: QEMU's emulation of the three is not good enough for Xen. Without
   # eager-fpu Xen leaves a domain's vector registers in the processor until another uses them, and
@@ -155,7 +156,7 @@ boot() {
     -kernel "$images/xen.elf" \
     -append "console=com1 com1=115200,8n1 dom0_mem=1536M,max:1536M dom0_max_vcpus=1 conring_size=4M
       loglvl=all guest_loglvl=all spec-ctrl=eager-fpu" \
-    -initrd "$images/vmlinux console=hvc0 quiet mitigations=off xen-test=$1,$images/dom0-initrd.cpio" \
+    -initrd "$kernel,$images/dom0-initrd.cpio" \
     -drive "file=$images/dom0.img,format=raw,if=virtio,cache=unsafe,snapshot=on" \
     -virtfs "local,path=$work,mount_tag=xen-test,security_model=none"
 }

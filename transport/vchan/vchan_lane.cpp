@@ -54,6 +54,13 @@ class VchanLane final : public SharedRingLane {
     event_channel_failed_ |= xenevtchn_unmask(vchan_->event, static_cast<evtchn_port_t>(port)) != 0;
   }
 
+  /// What a close does, but for letting go of anything.
+  void announce_end() {
+    std::uint8_t* const live = is_server() ? &vchan_->ring->srv_live : &vchan_->ring->cli_live;
+    __atomic_store_n(live, std::uint8_t{0}, __ATOMIC_RELEASE);
+    nudge();
+  }
+
   bool is_server() const { return vchan_->is_server != 0; }
   xenevtchn_handle* event_channel() { return vchan_->event; }
 
@@ -187,6 +194,15 @@ LaneResult attach_vchan(Domid server, const std::string& path) {
   // (before 4.10) leaves the handle as it is.
   xenevtchn_restrict(lane->event_channel(), server);
   return std::unique_ptr<Lane>(std::move(lane));
+}
+
+void abandon_vchan(std::unique_ptr<Lane> lane) {
+  auto* const vchan = dynamic_cast<VchanLane*>(lane.get());
+  XENLANE_ASSERT(vchan != nullptr);
+  vchan->announce_end();
+  // Never destroyed, not even at exit.
+  static auto* const abandoned = new std::vector<std::unique_ptr<Lane>>;
+  abandoned->push_back(std::move(lane));
 }
 
 }  // namespace xenlane::transport

@@ -59,4 +59,10 @@ boost::system::result<void, LaneFailure> probe_vchan_client();
 /// Tells whether a lane with rings of `ring_bytes` could be had now, without offering it. Blocks.
 boost::system::result<void, LaneFailure> probe_vchan(Domid client, std::uint32_t ring_bytes);
 
+/// Tells the peer that this side is done, and keeps the lane as it is for as long as the process
+/// lives, neither unmapped nor closed; its pages stay spent. For a lane that was open when its
+/// domain was saved: after the restoration, Linux's evtchn driver does not survive the closing of
+/// its event channel (docs/architecture.md). The lane must come from offer_vchan or attach_vchan.
+void abandon_vchan(std::unique_ptr<Lane> lane);
+
 }  // namespace xenlane::transport

@@ -45,7 +45,7 @@ class Reader:
         self.process.wait()
 
     def await_bytes(self):
-        eventually(lambda: self.bytes_read > 1 << 20, 30, f"{self.guest.name}: no transfer")
+        eventually(lambda: self.bytes_read > 1 << 18, 30, f"{self.guest.name}: no transfer")
 
     def check_error(self, since):
         """It has ended, by an error, soon after."""
@@ -61,7 +61,7 @@ class Bystander:
     is there to notice, not to keep the processor from the others."""
 
     BLOCK = 16 << 10
-    PACE_SECONDS = 0.02
+    PACE_SECONDS = 0.05
 
     def __init__(self, guest):
         self.guest = guest
