@@ -10,7 +10,7 @@
 #   guest-base.cpio   the guests' initramfs without xenlane: busybox, modules, socat, xenstore tools
 #
 # The cache's key is what goes into them: this file, domain 0's first program, every package's
-# version. xenlane and the guests' programs are never part of them; run.sh lays these in at each run.
+# version. xenlane and the guests' programs are not part of them; run.sh lays these in at each run.
 
 image_suite=bookworm
 # The archive that this machine itself installs from, unless another is named.

@@ -89,6 +89,10 @@ build_programs() {
 # Sets images to the folder that has them. Made beside it and moved, so that it is whole or absent.
 make_images() {
   local key
+  [[ -n $(kernel_package) && -n $image_mirror ]] || {
+    echo "${0##*/}: apt-get knows no Debian archive with linux-image-amd64; try apt-get update" >&2
+    exit 2
+  }
   key=$(image_key)
   images=$cache/$key
   [[ ! -d $images ]] || return 0

@@ -31,7 +31,7 @@ def in_parallel(jobs):
 
 
 def exchange(guest, mib=MIB):
-    """So much each way at once through one connection: what comes back has the digest of what went."""
+    """So much each way at once through one connection: what comes back has the same digest."""
     sent, received = hashlib.sha256(), hashlib.sha256()
     with guest.connect("org.test.exchange") as connection:
         def send():

@@ -1,5 +1,5 @@
-"""What xenlane's design takes for granted about Xen, Linux and QEMU, as seen here. docs/xenstore.md and
-docs/architecture.md say so where they rest on it."""
+"""What xenlane's design takes for granted about Xen, Linux and QEMU, as seen here. docs/xenstore.md
+and docs/architecture.md say so where they rest on it."""
 
 import ctypes
 import os
@@ -46,7 +46,7 @@ class ReleaseWatch:
 
 
 def release(guest):
-    """@releaseDomain does not wait for mapped grants, and does not come again when the last goes."""
+    """@releaseDomain does not wait for mapped grants, nor comes again when the last goes."""
     keeper = Keeper(guest)
     watch = ReleaseWatch()
     domid = guest.domid
@@ -72,8 +72,8 @@ RAW_CHANNEL = "exec 4<>/dev/hvc2; stty raw -echo <&4"
 
 
 def channel_output(guest):
-    """What a guest writes to a PV channel that nobody has open on the host: kept by QEMU up to a limit,
-    and handed to the next client, old as it is, with the guest's next output and not before."""
+    """What a guest writes to a PV channel that nobody has open on the host: kept by QEMU up to a
+    limit, and handed to the next client, old as it is, with the guest's next output, not before."""
     path = f"/run/{guest.name}.probe"
     line = f"%09d:%0{LINE_BYTES - 11}d\\n"
     guest.sh(f"awk 'BEGIN {{ for (i = 0; i < {LINES}; i++) printf \"{line}\", i, 0 }}' >/tmp/lines")

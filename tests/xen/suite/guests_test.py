@@ -38,7 +38,8 @@ VANDALISM = [
 # To a ring that the guest claims to be there and that is not: far ahead, so that the host tries it.
 FALSE_RINGS = [
     "xenstore-write data/xenlane/{epoch}/ring-ref junk data/xenlane/{epoch}/event-channel junk",
-    "xenstore-write data/xenlane/{epoch}/ring-ref 4294967295 data/xenlane/{epoch}/event-channel 9999",
+    "xenstore-write data/xenlane/{epoch}/ring-ref 4294967295 "
+    "data/xenlane/{epoch}/event-channel 9999",
     "xenstore-write data/xenlane/{epoch}/ring-ref 1 data/xenlane/{epoch}/event-channel 1",
 ]
 

@@ -1,5 +1,5 @@
-"""Runs scenarios in domain 0, one line for each in logs/results, until none is left to be taken. Several
-machines may be taking from the same /xen-test/queue."""
+"""Runs scenarios in domain 0, one line for each in logs/results, until none is left to be taken.
+Several machines may be taking from the same /xen-test/queue."""
 
 import os
 import sys

@@ -1,5 +1,5 @@
-"""The scenarios by name, the longest first. Each takes the World and raises Failure, or returns. Those
-named ...-fault plant a fault, and pass when the checks of their scenario notice it."""
+"""The scenarios by name, the longest first. Each takes the World and raises Failure, or returns.
+Those named ...-fault plant a fault, and pass when the checks of their scenario notice it."""
 
 from bytes_test import bytes_scenario, bytes_self_test
 from facts_test import facts_scenario

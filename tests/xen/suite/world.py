@@ -104,8 +104,8 @@ def _dump_of(domid):
 
 def emulator_kills():
     """How many guests QEMU has killed so far. Its emulation of AMD's virtualisation now and then
-    breaks a PVH guest's kernel between two instructions; Xen then logs a triple fault. No program in
-    a guest can bring one about while the kernel is whole."""
+    breaks a PVH guest's kernel between two instructions; Xen then logs a triple fault. No program
+    in a guest can bring one about while the kernel is whole."""
     return len(re.findall(r"d\d+v\d+ Triple fault", read_log("serial.log")))
 
 
@@ -329,7 +329,7 @@ class Host:
 
 
 class Keeper:
-    """A planted fault: holds a grant of the guest mapped, as a worker that forgets to unmap would."""
+    """A planted fault: keeps a grant of the guest mapped, as a worker that forgets to unmap would."""
 
     def __init__(self, guest):
         epoch = xenstore(f"/local/domain/{guest.domid}/data/xenlane/ring")
@@ -371,7 +371,7 @@ class World:
             guest.create()
 
     def step(self, action, *arguments):
-        """Runs a part of a scenario. It is repeated, and this said, when QEMU killed a guest under it."""
+        """Runs a part of a scenario; again, and says so, when QEMU killed a guest under it."""
         while True:
             try:
                 return action(*arguments)
@@ -380,7 +380,7 @@ class World:
                 if kills == self.kills_seen or self.repeats_left == 0:
                     raise
                 traceback.print_exc()
-                self.say(f"       {action.__name__} again, QEMU's emulation killed a guest: {error}")
+                self.say(f"       {action.__name__} again, the emulator killed a guest: {error}")
                 self.kills_seen = kills
                 self.repeats_left -= 1
                 self.put_right()
