@@ -229,9 +229,9 @@ class Guest:
             check(status == expect, f"{self.name}: {command}: exit code {status}: {output}")
         return output
 
-    def start_bridge(self, more=""):
+    def start_bridge(self):
         """Its log goes to the console, which outlives the guest."""
-        self.sh(f"setsid xenlane-guest --config /guest/guest.toml {more} "
+        self.sh("setsid xenlane-guest --config /guest/guest.toml "
                 "</dev/null >/dev/hvc0 2>&1 & echo $! >/tmp/bridge.pid")
 
     def kill_bridge(self, how="KILL"):
