@@ -1,0 +1,311 @@
+// Measures whole paths between two programs that know nothing of what lies between them: each path
+// is the name of a Unix socket, at whose far end one and the same server answers.
+//
+//   bench_paths serve SOCKET
+//   bench_paths measure [--rounds N] [--seconds S] [--markdown FILE] [--json FILE] [--one-at-a-time
+//   NAME]
+//                       NAME=SOCKET...
+//
+// All paths are measured in turn, N times over, and what counts is the median of each: what
+// disturbs the machine disturbs them alike. Ratios are to the path named first.
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <boost/json.hpp>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "transport/base/unique_fd.hpp"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using xenlane::transport::UniqueFd;
+
+constexpr std::size_t block_bytes = 64 * 1024;
+constexpr std::size_t ping_bytes = 64;
+
+// The first byte of a connection says what its server is to do. Neither needs the end of the data
+// to be passed on: not every peer can do that.
+constexpr char sink = 'S';  ///< again and again: take 8 bytes, a count, and so many bytes; say "."
+constexpr char echo = 'E';  ///< send back what comes, this byte too
+
+[[noreturn]] void fail(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+sockaddr_un address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) throw std::runtime_error(path + ": too long");
+  std::memcpy(static_cast<char*>(address.sun_path), path.data(), path.size());
+  return address;
+}
+
+UniqueFd connect_to(const std::string& path) {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto address = address_of(path);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    fail(path);
+  }
+  return fd;
+}
+
+void send_all(int fd, const char* data, std::size_t size) {
+  while (size > 0) {
+    const ssize_t sent = ::send(fd, data, size, MSG_NOSIGNAL);
+    if (sent <= 0) fail("send");
+    data += sent;
+    size -= static_cast<std::size_t>(sent);
+  }
+}
+
+void receive_exactly(int fd, char* data, std::size_t size) {
+  while (size > 0) {
+    const ssize_t got = ::recv(fd, data, size, 0);
+    if (got < 0) fail("recv");
+    if (got == 0) throw std::runtime_error("the path ended early");
+    data += got;
+    size -= static_cast<std::size_t>(got);
+  }
+}
+
+/// False when the other side has ended.
+bool receive_some(int fd, std::vector<char>& block, std::size_t& size) {
+  const ssize_t got = ::recv(fd, block.data(), std::min(size, block.size()), 0);
+  if (got > 0) size = static_cast<std::size_t>(got);
+  return got > 0;
+}
+
+void serve_sink(int fd, std::vector<char>& block) {
+  for (;;) {
+    std::uint64_t left = 0;
+    receive_exactly(fd, reinterpret_cast<char*>(&left), sizeof left);
+    while (left > 0) {
+      std::size_t size = left;
+      if (!receive_some(fd, block, size)) return;
+      left -= size;
+    }
+    send_all(fd, ".", 1);
+  }
+}
+
+void serve_connection(const UniqueFd& fd) {
+  std::vector<char> block(block_bytes);
+  std::size_t size = 1;
+  if (!receive_some(fd.get(), block, size)) return;
+  if (block[0] == sink) return serve_sink(fd.get(), block);
+  do {
+    send_all(fd.get(), block.data(), size);
+    size = block.size();
+  } while (receive_some(fd.get(), block, size));
+}
+
+void serve(const std::string& path) {
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto address = address_of(path);
+  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener.get(), SOMAXCONN) != 0) {
+    fail(path);
+  }
+  for (;;) {
+    UniqueFd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (fd.get() < 0) fail("accept");
+    std::thread([fd = std::move(fd)] {
+      try {
+        serve_connection(fd);
+      } catch (const std::exception&) {
+        // The client has gone; it tells of what it missed.
+      }
+    }).detach();
+  }
+}
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// Seconds until the far end says that it has `count` bytes, sent 64 KiB at a time.
+double transfer(int fd, std::uint64_t count) {
+  const std::vector<char> block(block_bytes);
+  const auto begin = Clock::now();
+  send_all(fd, reinterpret_cast<const char*>(&count), sizeof count);
+  while (count > 0) {
+    const std::size_t size = std::min<std::uint64_t>(count, block.size());
+    send_all(fd, block.data(), size);
+    count -= size;
+  }
+  char done = 0;
+  receive_exactly(fd, &done, 1);
+  return seconds_since(begin);
+}
+
+/// MB (10^6 bytes) a second, over about as long as is asked for.
+double bulk(const std::string& path, double seconds) {
+  const UniqueFd fd = connect_to(path);
+  send_all(fd.get(), &sink, 1);
+  constexpr std::uint64_t trial = 1 << 20;
+  transfer(fd.get(), trial);  // connections and buffers come up
+  const double rate = double(trial) / transfer(fd.get(), trial);
+  const auto count = static_cast<std::uint64_t>(rate * seconds) + 1;
+  return double(count) / transfer(fd.get(), count) / 1e6;
+}
+
+/// Median time of a round trip of 64 bytes, microseconds.
+double round_trip(const std::string& path, double seconds) {
+  const UniqueFd fd = connect_to(path);
+  std::array<char, ping_bytes> message{};
+  message.fill(echo);
+  std::vector<double> times;
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < seconds) {
+    const auto start = Clock::now();
+    send_all(fd.get(), message.data(), message.size());
+    receive_exactly(fd.get(), message.data(), message.size());
+    times.push_back(seconds_since(start) * 1e6);
+  }
+  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+/// Connections a second, one after another, each with one byte there and one back.
+double connections(const std::string& path, double seconds) {
+  std::uint64_t count = 0;
+  const auto begin = Clock::now();
+  while (seconds_since(begin) < seconds) {
+    const UniqueFd fd = connect_to(path);
+    char byte = echo;
+    send_all(fd.get(), &byte, 1);
+    receive_exactly(fd.get(), &byte, 1);
+    ++count;
+  }
+  return double(count) / seconds_since(begin);
+}
+
+struct Metric {
+  const char* name;
+  const char* unit;
+  double (*measure)(const std::string& path, double seconds);
+};
+
+constexpr std::array<Metric, 3> metrics{{{"bulk", "MB/s", bulk},
+                                         {"round_trip", "us", round_trip},
+                                         {"connections", "1/s", connections}}};
+
+struct Path {
+  std::string name;
+  std::string socket;
+  bool many_connections = true;
+  std::array<std::vector<double>, metrics.size()> values;
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+std::string as_markdown(const std::vector<Path>& paths) {
+  std::string text = "| path |";
+  std::string rule = "| --- |";
+  for (const Metric& metric : metrics) {
+    text += fmt::format(" {}, {} | x {} |", metric.name, metric.unit, paths.front().name);
+    rule += " ---: | ---: |";
+  }
+  text += "\n" + rule + "\n";
+  for (const Path& path : paths) {
+    text += fmt::format("| {} |", path.name);
+    for (std::size_t i = 0; i < metrics.size(); ++i) {
+      if (path.values[i].empty()) {
+        text += " | |";
+        continue;
+      }
+      const double value = median(path.values[i]);
+      text += fmt::format(" {:.4g} | {:.2f} |", value, value / median(paths.front().values[i]));
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+boost::json::value as_json(const std::vector<Path>& paths) {
+  boost::json::array all;
+  for (const Path& path : paths) {
+    boost::json::object one{{"path", path.name}};
+    for (std::size_t i = 0; i < metrics.size(); ++i) {
+      if (path.values[i].empty()) continue;
+      one[metrics[i].name] = {{"unit", metrics[i].unit},
+                              {"median", median(path.values[i])},
+                              {"values", boost::json::value_from(path.values[i])}};
+    }
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+void measure(std::vector<Path>& paths, int rounds, double seconds) {
+  for (int round = 0; round < rounds; ++round) {
+    for (std::size_t i = 0; i < metrics.size(); ++i) {
+      for (Path& path : paths) {
+        if (metrics[i].measure == connections && !path.many_connections) continue;
+        path.values[i].push_back(metrics[i].measure(path.socket, seconds));
+      }
+    }
+    std::fprintf(stderr, "round %d of %d\n", round + 1, rounds);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures paths between Unix sockets side by side");
+  app.require_subcommand(1);
+  std::string socket;
+  auto* serving = app.add_subcommand("serve", "Answer at a socket");
+  serving->add_option("SOCKET", socket)->required();
+  auto* measuring = app.add_subcommand("measure", "Measure paths to such servers");
+  std::vector<std::string> names;
+  std::string markdown;
+  std::string json;
+  std::string one_at_a_time;
+  int rounds = 5;
+  double seconds = 1;
+  measuring->add_option("PATH", names, "NAME=SOCKET; ratios are to the first")->required();
+  measuring->add_option("--rounds", rounds);
+  measuring->add_option("--seconds", seconds, "for each figure in each round");
+  measuring->add_option("--one-at-a-time", one_at_a_time,
+                        "NAME of a path that is not made for many connections");
+  measuring->add_option("--markdown", markdown);
+  measuring->add_option("--json", json);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (serving->parsed()) serve(socket);
+    std::vector<Path> paths;
+    for (const std::string& name : names) {
+      const std::size_t equals = name.find('=');
+      if (equals == std::string::npos) throw std::runtime_error(name + ": not NAME=SOCKET");
+      const std::string label = name.substr(0, equals);
+      paths.push_back({label, name.substr(equals + 1), label != one_at_a_time, {}});
+    }
+    measure(paths, rounds, seconds);
+    std::fputs(as_markdown(paths).c_str(), stdout);
+    if (!markdown.empty()) std::ofstream(markdown) << as_markdown(paths);
+    if (!json.empty()) std::ofstream(json) << boost::json::serialize(as_json(paths)) << '\n';
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench_paths: %s\n", error.what());
+    return 1;
+  }
+}
