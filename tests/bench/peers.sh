@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures xenlane beside its peers on xensim, all paths in one interleaved run: a direct Unix socket,
-# one and two socats in a row, Debian's vchan-socket-proxy, xenlane.
+# Measures xenlane beside its peers on xensim, all paths in one interleaved run: a direct Unix
+# socket, one and two socats in a row, Debian's vchan-socket-proxy, xenlane.
 #
 #   tests/bench/peers.sh [--rounds N] [--seconds S] [--markdown FILE] [--json FILE]
 #
