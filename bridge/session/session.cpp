@@ -146,7 +146,6 @@ void Session::handle_hello(const Hello& hello) {
   welcome.version_min = welcome.version_max = std::min(greeting.version_max, protocol_version_max);
   queue(Welcome{welcome});
   state_ = SessionState::up;
-  has_been_up_ = true;
 }
 
 void Session::handle_welcome(const Welcome& welcome) {
@@ -167,7 +166,6 @@ void Session::handle_welcome(const Welcome& welcome) {
   peer_ = greeting;
   settings_.id = greeting.session;
   state_ = SessionState::up;
-  has_been_up_ = true;
 }
 
 }  // namespace xenlane::bridge

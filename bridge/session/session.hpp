@@ -37,7 +37,7 @@ class Session {
   explicit Session(const Settings& settings);
 
   SessionState state() const { return state_; }
-  bool has_been_up() const { return has_been_up_; }
+  bool has_been_up() const { return peer_.has_value(); }
   /// Why the session is down; empty before.
   const std::string& reason() const { return reason_; }
   const RandomId& id() const { return settings_.id; }
@@ -72,7 +72,6 @@ class Session {
 
   Settings settings_;
   SessionState state_ = SessionState::greeting;
-  bool has_been_up_ = false;
   std::string reason_;
   std::optional<Greeting> peer_;
   EncodedHandshake output_;

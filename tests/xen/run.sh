@@ -88,7 +88,7 @@ build_programs() {
 
 # Sets images to the folder that has them. Made beside it and moved, so that it is whole or absent.
 make_images() {
-  local key
+  local key begin=$SECONDS
   [[ -n $(kernel_package) && -n $image_mirror ]] || {
     echo "${0##*/}: apt-get knows no Debian archive with linux-image-amd64; try apt-get update" >&2
     exit 2
@@ -102,11 +102,11 @@ make_images() {
   }
   half_made=$images.part.$$
   mkdir -p "$half_made"
-  say "making the images (a few minutes, once)"
+  say "making the images (a minute or two, once)"
   run_logged "$cache/images.log" build_images "$half_made"
   mv "$half_made" "$images"
   half_made=
-  say "made in $SECONDS s"
+  say "made in $((SECONDS - begin)) s"
 }
 
 # The folder that domain 0 sees as /xen-test: the suite, xenlane, the guests' parts, what is to be
@@ -222,10 +222,11 @@ run_suite() {
 
 # True when every scenario has passed and every machine has come to its end.
 sum_up() {
-  local passed failed logs left
+  local passed failed logs left expected=${#scenarios[@]}
   passed=$(cat "$work"/logs/*/results | grep -c '^ok ' || true)
   failed=$(cat "$work"/logs/*/results | grep -c '^FAILED ' || true)
   for logs in "$work"/logs/[0-9]*; do
+    expected=$((expected + 1))  # its start
     [[ ! -e $logs/done ]] || continue
     echo "machine ${logs##*/} did not come to its end:" >&2
     tail -n 15 "$logs"/{serial,suite}.log >&2 || true
@@ -235,13 +236,14 @@ sum_up() {
     [[ ! -e $left ]] || failed=$((failed + 1))
   done
   echo "$passed passed, $failed failed"
-  ((failed == 0))
+  ((failed == 0 && passed == expected))
 }
 
-if ((${#scenarios[@]} == 0)); then
-  mapfile -t scenarios < <(python3 "$xen_tests/suite/main.py" --list)
-fi
 require_packages "${machine_packages[@]}"
+if ((${#scenarios[@]} == 0)); then
+  names=$(python3 "$xen_tests/suite/main.py" --list)
+  mapfile -t scenarios <<<"$names"
+fi
 build_programs
 make_images
 lay_out

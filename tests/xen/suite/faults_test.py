@@ -18,6 +18,11 @@ BACK_SECONDS = 5
 REBOOT_SECONDS = 10
 
 
+def left_of(since, seconds):
+    """What remains of so many seconds from then."""
+    return max(0, since + seconds - time.monotonic())
+
+
 class Reader:
     """A program of the host that reads the guest's endless source through `xenlane connect`."""
 
@@ -49,7 +54,7 @@ class Reader:
 
     def check_error(self, since):
         """It has ended, by an error, soon after."""
-        self.thread.join(ERROR_SECONDS + max(0, since - time.monotonic()))
+        self.thread.join(left_of(since, ERROR_SECONDS))
         check(not self.thread.is_alive(),
               f"{self.guest.name}: the host's program had no error {ERROR_SECONDS} s on")
         check(self.process.returncode not in (0, None),
@@ -137,8 +142,7 @@ def check_gone(guest, domid):
     """Nothing of a destroyed guest is left."""
     eventually(lambda: "(null)" not in listed_domains(), GONE_SECONDS,
                "a (null) domain: somebody keeps a grant of a dead guest mapped")
-    check(xenstore(f"/local/domain/{domid}/domid") is None
-          and xenstore(f"/local/domain/{domid}/xenlane/host") is None,
+    check(xenstore(f"/local/domain/{domid}") is None,
           f"xenstore nodes of the dead domain {domid} stay")
     for path in (f"{RUN_DIR}/{guest.name}", f"{RUN_DIR}/{domid}"):
         check(not os.path.lexists(path), f"{path} stays after its guest's death")
@@ -161,10 +165,14 @@ def destroy_idle(guest):
 
 
 def destroy_connecting(guest):
-    """The bridge has just been started: the guest dies somewhere in the set-up of the session."""
+    """The bridge has just been started: the guest dies somewhere in the set-up of the session, with
+    a program of the host's waiting for it."""
     guest.kill_bridge()
     guest.agent.start("setsid xenlane-guest --config /guest/guest.toml >/dev/hvc0 2>&1")
-    guest.destroy()
+    with guest.connect("org.test.echo") as connection:
+        guest.destroy()
+        connection.settimeout(ERROR_SECONDS)
+        check(ends(connection), f"{guest.name}: a connection made meanwhile did not end")
 
 
 def ends(connection):
@@ -268,13 +276,14 @@ def kill_round(world, guest, kill):
         steps = kill(world, guest)
         killed = next(steps)
         reader.check_error(killed)
-        answer = guest.agent.wait(theirs, ERROR_SECONDS)
+        answer = guest.agent.wait(theirs, left_of(killed, ERROR_SECONDS))
         check(answer, f"{guest.name}: the guest's program had no error {ERROR_SECONDS} s on")
         check(answer[0] != 0, f"{guest.name}: the guest's program took the end for a good one")
     next(steps, None)
+    restarted = time.monotonic()
     with timed("served again"):
         for each in world.guests:
-            each.await_service(BACK_SECONDS)
+            each.await_service(left_of(restarted, BACK_SECONDS))
 
 
 def check_no_leak(guest, before):
