@@ -84,7 +84,7 @@ TEST(Fault, WorkersKilledOftenAreReplacedAsSoonEachTime) {
   World world({"web"});
   // A pause that grew would soon be longer than anybody waits.
   write_file(world.guest_config_path("web"), world.guest_config("web") +
-                                                 "[timeouts]\nretry_ms_min = 100\n"
+                                                 "[timeouts]\nretry_ms_min = 1000\n"
                                                  "retry_ms_max = 100000\n");
   world.start();
   for (int round = 0; round < 5; ++round) {
