@@ -60,6 +60,20 @@ void print_session(const json::object& bridge) {
   line("lane", value);
 }
 
+void print_polling(const json::object& bridge) {
+  const json::object* polling = json_object(bridge, "polling");
+  if (polling == nullptr) return;
+  const std::uint64_t max = json_number(*polling, "max_us");
+  if (max == 0) {
+    line("polling", "never, sleeps at once");
+    return;
+  }
+  const std::uint64_t paid = json_number(*polling, "paid");
+  const std::uint64_t looked = paid + json_number(*polling, "missed");
+  line("polling", fmt::format("{} of at most {} us before a sleep; paid {} times of {}",
+                              json_number(*polling, "now_us"), max, paid, looked));
+}
+
 void print_channels(const json::object& bridge) {
   const auto channels = channels_of(bridge);
   std::size_t ready = 0;
@@ -86,6 +100,7 @@ void print_bridge(const json::object& bridge) {
              json_number(bridge, "domid"), text(bridge, "role"), text(bridge, "version"),
              json_number(bridge, "pid"), format_seconds(json_number(bridge, "uptime_s")));
   print_session(bridge);
+  print_polling(bridge);
   if (const json::object* streams = json_object(bridge, "streams")) {
     line("streams",
          fmt::format("{} open of {}", json_number(*streams, "open"), json_number(*streams, "max")));

@@ -54,6 +54,7 @@ using Limits = MuxLimits;
 struct VchanConfig {
   std::uint32_t ring_bytes_max = 1024 * 1024;  ///< powers of two, 4 KiB to 1 MiB
   std::uint32_t ring_bytes_min = 4 * 1024;
+  std::uint32_t poll_us_max = 100;  ///< of looking for work before a sleep; 0: never look
 };
 
 struct Timeouts {

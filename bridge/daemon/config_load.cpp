@@ -146,7 +146,8 @@ std::vector<Key> Loader::keys_of(const std::string& section) {
   }
   if (section == "vchan") {
     return {ring_key("ring_bytes_max", config.vchan.ring_bytes_max),
-            ring_key("ring_bytes_min", config.vchan.ring_bytes_min)};
+            ring_key("ring_bytes_min", config.vchan.ring_bytes_min),
+            count_key("poll_us_max", 0, 1000, config.vchan.poll_us_max)};
   }
   Timeouts& timeouts = config.timeouts;
   return {time_key("handshake_ms", 10, timeouts.handshake_ms),

@@ -1,5 +1,6 @@
 #include "bridge/daemon/peer.hpp"
 
+#include <sched.h>
 #include <spdlog/spdlog.h>
 #include <sys/random.h>
 
@@ -20,6 +21,18 @@ RandomId random_id() {
   }
   return id;
 }
+
+namespace {
+
+/// Who looks for work on the only processor keeps those away who would make it.
+std::chrono::microseconds poll_max(const VchanConfig& vchan) {
+  cpu_set_t usable;
+  const bool several =
+      ::sched_getaffinity(0, sizeof usable, &usable) != 0 || CPU_COUNT(&usable) > 1;
+  return std::chrono::microseconds(several ? vchan.poll_us_max : 0);
+}
+
+}  // namespace
 
 milliseconds Backoff::next() {
   const auto delay = next_;
@@ -43,7 +56,8 @@ boost::asio::awaitable<std::string> Peer::run_session(std::unique_ptr<transport:
                                                       std::uint64_t epoch) {
   Session::Settings settings{role_, random_id(), instance_, epoch, config_.limits};
   const DriverTimeouts timeouts{milliseconds(config_.timeouts.handshake_ms),
-                                milliseconds(config_.timeouts.peer_stall_ms)};
+                                milliseconds(config_.timeouts.peer_stall_ms),
+                                poll_max(config_.vchan)};
   driver_ = std::make_unique<SessionDriver>(executor_, std::move(lane), settings, timeouts,
                                             static_cast<StreamOwner&>(channels_));
   since_ = std::chrono::steady_clock::now();
@@ -85,6 +99,18 @@ json::object describe(const BadEnding& ending) {
           {"message", ending.message}};
 }
 
+json::object describe(const PollBudget& budget) {
+  const auto us = [](PollBudget::Duration time) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(time).count();
+  };
+  const PollCounters& counters = budget.counters();
+  return {{"max_us", us(budget.max())},
+          {"now_us", us(budget.current())},
+          {"paid", counters.paid},
+          {"missed", counters.missed},
+          {"slept", counters.unlooked}};
+}
+
 json::object describe(const Channel& channel) {
   const ChannelConfig& config = channel.config;
   const ChannelStats& stats = channel.stats;
@@ -122,6 +148,7 @@ json::object Peer::status() const {
   json::object lane{{"kind", "none"}};
   json::object streams{{"open", 0}, {"max", 2 * config_.limits.streams_max}};
   json::object counters{{"sessions", sessions_}};
+  json::value polling;
   const auto age = std::chrono::steady_clock::now() - since_;
   session["state"] = driver_ ? to_string(driver_->session().state()) : "down";
   session["since_s"] = std::chrono::duration_cast<std::chrono::seconds>(age).count();
@@ -135,6 +162,7 @@ json::object Peer::status() const {
     lane = {{"kind", driver_->lane().kind()},
             {"send_ring_bytes", driver_->lane().send_ring_bytes()},
             {"receive_ring_bytes", driver_->lane().receive_ring_bytes()}};
+    polling = describe(driver_->poll_budget());
     counters["wake_ups"] = driver_->counters().wake_ups;
     counters["nudges"] = driver_->counters().nudges;
     if (const Mux* mux = driver_->mux()) {
@@ -155,11 +183,9 @@ json::object Peer::status() const {
   }
   json::array channels;
   for (const auto& channel : channels_.channels()) channels.push_back(describe(*channel));
-  return {{"session", std::move(session)},
-          {"lane", std::move(lane)},
-          {"streams", std::move(streams)},
-          {"channels", std::move(channels)},
-          {"counters", std::move(counters)}};
+  return {{"session", std::move(session)},   {"lane", std::move(lane)},
+          {"polling", std::move(polling)},   {"streams", std::move(streams)},
+          {"channels", std::move(channels)}, {"counters", std::move(counters)}};
 }
 
 }  // namespace xenlane::bridge

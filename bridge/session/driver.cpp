@@ -1,5 +1,7 @@
 #include "bridge/session/driver.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 
@@ -7,10 +9,14 @@ namespace xenlane::bridge {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 /// How many bytes one pass takes in before output and other work get their turn.
 constexpr std::size_t input_bytes_per_pass = 1024 * 1024;
 /// How many bytes one pass puts out before input gets its turn.
 constexpr std::size_t output_bytes_per_pass = 1024 * 1024;
+/// How many frames either of them handles: a system call each, however few bytes they carry.
+constexpr std::uint64_t frames_per_pass = 512;
 /// Bytes after which the peer is shown progress in mid-pass, so that both ends work at once.
 constexpr std::size_t publish_bytes = 64 * 1024;
 /// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
@@ -30,7 +36,8 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
       wake_up_(executor, lane_->wait_fd()),
       handshake_timer_(executor),
       stall_timer_(executor),
-      ended_(executor) {}
+      ended_(executor),
+      poll_budget_(timeouts.poll_max) {}
 
 SessionDriver::~SessionDriver() {
   *alive_ = false;
@@ -94,8 +101,9 @@ void SessionDriver::pump() {
     return;
   }
   watch_stall();
+  note_work();
   const bool wants_room = !session_.poll_greeting().empty() || (mux_ && mux_->has_output());
-  if (more_input || more_output || lane_->arm(true, wants_room)) {
+  if (more_input || more_output || keep_looking() || lane_->arm(true, wants_room)) {
     schedule();
   } else {
     wait_for_peer();
@@ -105,7 +113,8 @@ void SessionDriver::pump() {
 // True when there is more to read but others should have a turn first.
 bool SessionDriver::pump_input() {
   std::size_t taken = 0;
-  while (taken < input_bytes_per_pass) {
+  const std::uint64_t frames_before = frames_in();
+  while (taken < input_bytes_per_pass && frames_in() - frames_before < frames_per_pass) {
     const auto bytes = lane_->readable();
     if (bytes.empty()) return false;
     const std::size_t count = handle_bytes(bytes);
@@ -130,7 +139,9 @@ std::size_t SessionDriver::handle_bytes(const transport::ReadableSpans& bytes) {
     return count;
   }
   std::size_t used = 0;
-  while (used < bytes.size() && used < publish_bytes) {
+  const std::uint64_t frames_before = frames_in();
+  while (used < bytes.size() && used < publish_bytes &&
+         frames_in() - frames_before < frames_per_pass) {
     const auto step = mux_->handle_input(bytes.slice(used, bytes.size()));
     used += step.consumed;
     if (const auto* chunk = std::get_if<Chunk>(&step.event)) {
@@ -158,7 +169,8 @@ std::size_t SessionDriver::handle_bytes(const transport::ReadableSpans& bytes) {
 bool SessionDriver::pump_output() {
   std::size_t sent = 0;
   std::size_t unpublished = 0;
-  while (sent < output_bytes_per_pass) {
+  std::uint64_t frames = 0;
+  while (sent < output_bytes_per_pass && frames++ < frames_per_pass) {
     const auto room = lane_->writable();
     std::size_t count = 0;
     if (const auto greeting = session_.poll_greeting(); !greeting.empty()) {
@@ -200,6 +212,37 @@ std::size_t SessionDriver::write_data(const DataTurn& turn, const transport::Wri
   if (got.bytes > 0) copy_in(room, 0, mux_->data_sent(turn.id, got.bytes).view());
   if (got.drained) mux_->source_drained(turn.id);
   return got.bytes > 0 ? frame_header_bytes + got.bytes : 0;
+}
+
+// Ends a wait if this pass has moved anything.
+void SessionDriver::note_work() {
+  const std::uint64_t moved = session_.bytes_sent() + session_.bytes_consumed();
+  if (moved == bytes_moved_) return;
+  bytes_moved_ = moved;
+  if (!idle_since_) return;
+  if (asleep_) {
+    poll_budget_.found_asleep(Clock::now() - *idle_since_);
+  } else {
+    poll_budget_.found_looking();
+  }
+  idle_since_.reset();
+  asleep_ = false;
+}
+
+// True when the next pass should come at once although this one found nothing more to do. Between
+// the two, the event loop looks at every socket without waiting and whoever else wants this
+// processor gets it: often the very program that makes the work.
+bool SessionDriver::keep_looking() {
+  if (!mux_ || asleep_ || poll_budget_.max() == PollBudget::Duration::zero()) return false;
+  const auto now = Clock::now();
+  if (!idle_since_) idle_since_ = now;
+  if (now - *idle_since_ >= poll_budget_.current()) {
+    asleep_ = true;
+    return false;
+  }
+  ::sched_yield();
+  if (Clock::now() - now > poll_budget_.max()) poll_budget_.crowded_out();
+  return true;
 }
 
 void SessionDriver::wait_for_peer() {

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "bridge/mux/mux.hpp"
+#include "bridge/session/poll_budget.hpp"
 #include "bridge/session/session.hpp"
 #include "transport/base/signal.hpp"
 #include "transport/lane.hpp"
@@ -20,6 +21,7 @@ namespace xenlane::bridge {
 struct DriverTimeouts {
   std::chrono::milliseconds handshake{5000};  ///< from the peer's attaching to the session's start
   std::chrono::milliseconds peer_stall{60000};  ///< bytes lie in the ring and nobody reads them
+  std::chrono::microseconds poll_max{0};  ///< of looking for work before a sleep; zero: never look
 };
 
 struct DriverCounters {
@@ -74,6 +76,7 @@ class SessionDriver {
   /// Present once the session is up.
   Mux* mux() { return mux_ ? &*mux_ : nullptr; }
   const DriverCounters& counters() const { return counters_; }
+  const PollBudget& poll_budget() const { return poll_budget_; }
 
   /// The lane back, to be closed elsewhere. Only after run() has returned.
   std::unique_ptr<transport::Lane> release_lane();
@@ -81,11 +84,14 @@ class SessionDriver {
  private:
   void schedule();
   void pump();
+  std::uint64_t frames_in() const { return mux_ ? mux_->counters().frames_in : 0; }
   bool pump_input();
   bool pump_output();
   std::size_t handle_bytes(const transport::ReadableSpans& bytes);
   std::size_t write_data(const DataTurn& turn, const transport::WritableSpans& room);
   std::size_t write_bytes(std::span<const std::byte> bytes, const transport::WritableSpans& room);
+  void note_work();
+  bool keep_looking();
   void wait_for_peer();
   void check_lane(bool more_input);
   void watch_stall();
@@ -102,6 +108,10 @@ class SessionDriver {
   boost::asio::steady_timer stall_timer_;
   transport::Signal ended_;
   DriverCounters counters_;
+  PollBudget poll_budget_;
+  std::uint64_t bytes_moved_ = 0;  ///< in and out, when the last pass looked
+  std::optional<std::chrono::steady_clock::time_point> idle_since_;
+  bool asleep_ = false;  ///< since idle_since_ plus what was spent looking
   bool waiting_ = false;
   bool pumping_ = false;
   bool close_seen_ = false;

@@ -6,6 +6,7 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <map>
 
 #include "transport/memory/memory_lane.hpp"
@@ -32,6 +33,7 @@ class Script final : public StreamOwner {
   std::map<StreamId, std::string> received;
   std::map<StreamId, bool> finished;
   bool up = false;
+  bool keep_open = false;  ///< streams stay open when all is sent
   std::function<void()> on_up;
   std::function<void()> on_first_bytes;
 
@@ -55,7 +57,7 @@ class Script final : public StreamOwner {
   SourceBytes read_source(StreamId id, const transport::WritableSpans& to) override {
     std::string& text = to_send[id];
     if (text.empty()) {
-      driver->mux()->finish(id);
+      if (!keep_open) driver->mux()->finish(id);
       return {0, true};
     }
     const std::size_t count = std::min(text.size(), to.size());
@@ -305,6 +307,60 @@ TEST_F(Driver, RingOfJunkEndsTheSessionAndNothingElse) {
   put(*other, junk);
   run_until([&] { return host->ended.has_value(); });
   EXPECT_TRUE(reason(*host).starts_with("the peer broke the protocol: ")) << reason(*host);
+}
+
+// A frame costs a system call however small it is: a peer that sends them by the hundred must not
+// keep everything else waiting.
+TEST_F(Driver, ManySmallFramesLeaveTurnsForOthers) {
+  auto [host_lane, other] = MemoryLane::make_pair(64 * 1024);
+  host = std::make_unique<Side>(io, Role::host, std::move(host_lane), DriverTimeouts{});
+  put(*other, hello().view());
+  put(*other, encode_frame(OpenFrame{1, EndShape::service, SocketKind::stream, "a"}).view());
+  constexpr std::size_t frames = 2000;
+  const std::byte payload{7};
+  for (std::size_t i = 0; i < frames; ++i) {
+    put(*other, encode_frame(DataFrame{1, 1}).view());
+    put(*other, {&payload, 1});
+  }
+  std::optional<std::size_t> received_at_turn;
+  host->script.on_first_bytes = [&] {
+    boost::asio::post(io, [&] { received_at_turn = host->script.received[1].size(); });
+  };
+  run_until([&] { return host->script.received[1].size() == frames; });
+  ASSERT_TRUE(received_at_turn.has_value());
+  EXPECT_LT(*received_at_turn, frames / 2);
+}
+
+TEST_F(Driver, WorkThatComesSoonIsFoundWithoutASleep) {
+  start({.poll_max = 1s});  // longer than any pause of this machine
+  run_until_up();
+  guest->script.keep_open = host->script.keep_open = true;
+  const StreamId id = guest->driver.mux()->open(EndShape::service, "org.example.test");
+  // The guest says a word, the host answers, a few hundred times.
+  constexpr std::size_t rounds = 300;
+  for (std::size_t i = 1; i <= rounds; ++i) {
+    guest->script.send(id, "ping");
+    run_until([&] { return host->script.received[id].size() == 4 * i; });
+    host->script.send(id, "pong");
+    run_until([&] { return guest->script.received[id].size() == 4 * i; });
+  }
+  for (const Side* side : {host.get(), guest.get()}) {
+    const PollBudget& budget = side->driver.poll_budget();
+    EXPECT_GT(budget.counters().paid, rounds / 2);
+    EXPECT_GT(budget.current(), 0s);
+  }
+}
+
+TEST_F(Driver, NothingRunsWhileNothingMoves) {
+  start({.poll_max = 200us});
+  run_until_up();
+  const StreamId id = guest->driver.mux()->open(EndShape::service, "org.example.test");
+  guest->script.keep_open = host->script.keep_open = true;
+  guest->script.send(id, "hello");
+  run_until([&] { return host->script.received[id] == "hello"; });
+  // The budgets are used up, credit has gone round, the stall timers have looked once.
+  run_until([&] { return io.run_one_for(600ms) == 0; });
+  EXPECT_EQ(io.run_for(1s), 0U) << "an idle session must not wake up";
 }
 
 TEST_F(Driver, StopSaysWhy) {
