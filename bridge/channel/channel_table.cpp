@@ -195,7 +195,10 @@ void ChannelTable::handle_readable(StreamId id) {
 void ChannelTable::handle_delivered(StreamId id, std::size_t bytes) {
   Mux* current = mux();
   if (current == nullptr) return;
-  current->delivered(id, bytes);
+  if (const auto window = current->delivered(id, bytes)) {
+    const auto found = connections_.find(id);
+    if (found != connections_.end()) found->second.connection->widen_send_buffer(*window);
+  }
   if (current->has_output()) driver_->wake();
 }
 

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace xenlane::bridge {
@@ -11,6 +12,9 @@ namespace xenlane::bridge {
 namespace {
 
 using boost::asio::posix::descriptor_base;
+
+/// Of a socket towards its application, whatever the stream's window.
+constexpr std::uint64_t send_buffer_bytes_max = 1024 * 1024;
 
 constexpr std::size_t idle_queue_bytes_max = 4096;  ///< capacity an empty queue may keep
 
@@ -112,6 +116,21 @@ void Connection::deliver(const transport::ReadableSpans& bytes) {
   aside_.append(rest.second);
   if (sent > 0) owner_->handle_delivered(id_, sent);
   if (!aside_.empty()) wait_writable();
+}
+
+void Connection::widen_send_buffer(std::uint64_t bytes) {
+  // The kernel counts its own overhead too and doubles what it is told (socket(7)).
+  const int wanted = static_cast<int>(std::min<std::uint64_t>(bytes, send_buffer_bytes_max));
+  int given = 0;
+  socklen_t size = sizeof given;
+  const int socket = socket_.native_handle();
+  if (::getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &given, &size) != 0 || given / 2 >= wanted) {
+    return;
+  }
+  // Without CAP_NET_ADMIN the kernel's net.core.wmem_max is the limit.
+  if (::setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
+    ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+  }
 }
 
 void Connection::wait_writable() {

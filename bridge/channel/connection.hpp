@@ -77,6 +77,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void wait_readable();
   /// Hands on bytes from the peer; what the socket will not take is copied aside.
   void deliver(const transport::ReadableSpans& bytes);
+  /// Lets the socket take `bytes` ahead of its reader, if the kernel allows it: the more it takes,
+  /// the longer both sides run without waiting for each other. Never shrinks.
+  void widen_send_buffer(std::uint64_t bytes);
   /// No bytes follow those delivered so far: half-close once they are flushed.
   void finish_writing();
   /// The peer reads no more: the application's writes are to fail from now on.

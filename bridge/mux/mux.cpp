@@ -164,33 +164,35 @@ void Mux::go_away(std::string reason) {
   go_away_to_send_ = std::move(reason);
 }
 
-void Mux::delivered(StreamId id, std::uint64_t bytes) {
+std::optional<std::uint64_t> Mux::delivered(StreamId id, std::uint64_t bytes) {
   session_receive_.deliver(bytes);
   if (const auto late = lingering_.find(id); late != lingering_.end()) {
     late->second.receive.deliver(bytes);
-    if (late->second.receive.held() > 0) return;
+    if (late->second.receive.held() > 0) return std::nullopt;
     release_window(late->second.receive);
     --(late->second.opened_by_us ? own_lingering_ : peer_lingering_);
     lingering_.erase(late);
-    return;
+    return std::nullopt;
   }
   Stream* receiver = find(id);
-  if (receiver == nullptr) return;
+  if (receiver == nullptr) return std::nullopt;
   receiver->receive.deliver(bytes);
-  if (receiver->finish_received || receiver->discarding) return;
-  grow_window(*receiver);
+  if (receiver->finish_received || receiver->discarding) return std::nullopt;
+  const bool grown = grow_window(*receiver);
   if (receiver->receive.update_due()) owe(*receiver, Owed::credit);
+  return grown ? std::optional(receiver->receive.window()) : std::nullopt;
 }
 
 // A reader that has caught up when its credit is renewed earns twice the window, while the session
 // has bytes that are promised to nobody.
-void Mux::grow_window(Stream& grown) {
+bool Mux::grow_window(Stream& grown) {
   const std::uint64_t window = grown.receive.window();
-  if (!grown.receive.update_due() || grown.receive.held() > 0) return;
+  if (!grown.receive.update_due() || grown.receive.held() > 0) return false;
   const std::uint64_t wider = std::min<std::uint64_t>(window * 2, ours_.stream_window_bytes_max);
-  if (wider <= window || wider - window > window_pool_bytes_) return;
+  if (wider <= window || wider - window > window_pool_bytes_) return false;
   window_pool_bytes_ -= wider - window;
   grown.receive.widen(wider);
+  return true;
 }
 
 void Mux::owe(Stream& debtor, Owed what) {

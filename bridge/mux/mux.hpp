@@ -136,8 +136,9 @@ class Mux {
   void reset(StreamId id, StreamError error);
   void ping(std::uint64_t nonce);
   void go_away(std::string reason);
-  /// `bytes` of a Chunk have left for the application. The stream may be gone by now.
-  void delivered(StreamId id, std::uint64_t bytes);
+  /// `bytes` of a Chunk have left for the application. The stream may be gone by now. Returns the
+  /// stream's window in bytes if that has just grown.
+  std::optional<std::uint64_t> delivered(StreamId id, std::uint64_t bytes);
 
   // --- output
   /// What to write into `room` bytes of ring.
@@ -168,7 +169,7 @@ class Mux {
   void erase(StreamId id);
   void release_window(const ReceiveCredit& receive);
   std::uint32_t turn_bytes(const Stream& stream, std::size_t room) const;
-  void grow_window(Stream& stream);
+  bool grow_window(Stream& stream);
 
   std::optional<EncodedFrame> poll_session_frame();
   std::optional<EncodedFrame> poll_owed_frame();

@@ -2,8 +2,8 @@
 // is the name of a Unix socket, at whose far end one and the same server answers.
 //
 //   bench_paths serve SOCKET
-//   bench_paths measure [--rounds N] [--seconds S] [--markdown FILE] [--json FILE] [--one-at-a-time
-//   NAME]
+//   bench_paths measure [--rounds N] [--seconds S] [--only FIGURE] [--markdown FILE] [--json FILE]
+//                       [--one-at-a-time NAME]
 //                       NAME=SOCKET...
 //
 // All paths are measured in turn, N times over, and what counts is the median of each: what
@@ -157,10 +157,14 @@ double transfer(int fd, std::uint64_t count) {
 double bulk(const std::string& path, double seconds) {
   const UniqueFd fd = connect_to(path);
   send_all(fd.get(), &sink, 1);
-  constexpr std::uint64_t trial = 1 << 20;
-  transfer(fd.get(), trial);  // connections and buffers come up
-  const double rate = double(trial) / transfer(fd.get(), trial);
-  const auto count = static_cast<std::uint64_t>(rate * seconds) + 1;
+  // Credit grows, buffers and the scheduler settle: what counts comes after that.
+  std::uint64_t trial = 1 << 20;
+  double took = transfer(fd.get(), trial);
+  while (took < seconds / 8) {
+    trial *= 2;
+    took = transfer(fd.get(), trial);
+  }
+  const auto count = static_cast<std::uint64_t>(double(trial) * seconds / took) + 1;
   return double(count) / transfer(fd.get(), count) / 1e6;
 }
 
@@ -229,7 +233,7 @@ std::string as_markdown(const std::vector<Path>& paths) {
   for (const Path& path : paths) {
     text += fmt::format("| {} |", path.name);
     for (std::size_t i = 0; i < metrics.size(); ++i) {
-      if (path.values[i].empty()) {
+      if (path.values[i].empty() || paths.front().values[i].empty()) {
         text += " | |";
         continue;
       }
@@ -256,9 +260,10 @@ boost::json::value as_json(const std::vector<Path>& paths) {
   return all;
 }
 
-void measure(std::vector<Path>& paths, int rounds, double seconds) {
+void measure(std::vector<Path>& paths, int rounds, double seconds, const std::string& only) {
   for (int round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < metrics.size(); ++i) {
+      if (!only.empty() && only != metrics[i].name) continue;
       for (Path& path : paths) {
         if (metrics[i].measure == connections && !path.many_connections) continue;
         path.values[i].push_back(metrics[i].measure(path.socket, seconds));
@@ -281,6 +286,7 @@ int main(int argc, char** argv) {
   std::string markdown;
   std::string json;
   std::string one_at_a_time;
+  std::string only;
   int rounds = 5;
   double seconds = 1;
   measuring->add_option("PATH", names, "NAME=SOCKET; ratios are to the first")->required();
@@ -288,6 +294,7 @@ int main(int argc, char** argv) {
   measuring->add_option("--seconds", seconds, "for each figure in each round");
   measuring->add_option("--one-at-a-time", one_at_a_time,
                         "NAME of a path that is not made for many connections");
+  measuring->add_option("--only", only, "NAME of the one figure to measure");
   measuring->add_option("--markdown", markdown);
   measuring->add_option("--json", json);
   CLI11_PARSE(app, argc, argv);
@@ -300,7 +307,7 @@ int main(int argc, char** argv) {
       const std::string label = name.substr(0, equals);
       paths.push_back({label, name.substr(equals + 1), label != one_at_a_time, {}});
     }
-    measure(paths, rounds, seconds);
+    measure(paths, rounds, seconds, only);
     std::fputs(as_markdown(paths).c_str(), stdout);
     if (!markdown.empty()) std::ofstream(markdown) << as_markdown(paths);
     if (!json.empty()) std::ofstream(json) << boost::json::serialize(as_json(paths)) << '\n';

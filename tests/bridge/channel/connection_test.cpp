@@ -108,6 +108,28 @@ TEST_F(ConnectionTest, ReadsWhatIsThereAndTellsWhenThatWasAll) {
   EXPECT_EQ(read(text).status, Status::nothing_now);
 }
 
+TEST_F(ConnectionTest, WidenedBufferTakesMoreBeforeAnythingIsKeptAside) {
+  const std::string block = numbered(16'384);
+  const auto taken_until_full = [&] {
+    while (connection->held_bytes() == 0) deliver(block);
+    return heard.delivered;
+  };
+  const std::size_t narrow = taken_until_full();
+  application_reads();
+  run_until([&] { return connection->held_bytes() == 0; });
+  application_reads();
+  heard.delivered = 0;
+  connection->widen_send_buffer(4 * narrow);
+  int given = 0;
+  socklen_t size = sizeof given;
+  ASSERT_EQ(::getsockopt(application.get(), SOL_SOCKET, SO_SNDBUF, &given, &size), 0);
+  const int wanted = given + 4096;
+  if (::setsockopt(application.get(), SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
+    GTEST_SKIP() << "only root may go beyond net.core.wmem_max";
+  }
+  EXPECT_GT(taken_until_full(), 2 * narrow);
+}
+
 TEST_F(ConnectionTest, NewsArriveOnceForEachWait) {
   connection->wait_readable();
   connection->wait_readable();
