@@ -68,7 +68,7 @@ bool Mux::has_output() const {
       !owing_.empty() || !refusals_.empty()) {
     return true;
   }
-  return !ready_.empty() && session_send_.available() > 0;
+  return !(fresh_.empty() && ready_.empty()) && session_send_.available() > 0;
 }
 
 StreamId Mux::open(EndShape shape, std::string name) {
@@ -202,12 +202,15 @@ void Mux::owe(Stream& debtor, Owed what) {
   owing_.push_back(debtor.id);
 }
 
+// Turns are dealt as fq_codel does it (RFC 8290): by deficit round robin, and who was silent for a
+// whole round comes first, once. So a small message waits for no bulk stream's turn, and nobody
+// gains by falling silent in between.
 void Mux::schedule(Stream& candidate) {
   if (candidate.in_ready || !candidate.source_ready || candidate.send.available() == 0) return;
   if (!candidate.opened_by_us && !candidate.answered) return;  // accept() comes back to it
   candidate.in_ready = true;
   candidate.deficit = quantum_bytes;
-  ready_.push_back(candidate.id);
+  fresh_.push_back(candidate.id);
 }
 
 // Whatever a stream still owes is moot then, and must not keep it: the peer counts it as gone from
@@ -232,13 +235,14 @@ void Mux::erase(StreamId id) {
   if (!lingering_.contains(id)) release_window(gone.receive);
   --(gone.opened_by_us ? own_streams_ : peer_streams_);
   streams_.erase(id);
-  // Entries in owing_ and ready_ find no stream when their turn comes and are dropped then. Turns
+  // Entries in these queues find no stream when their turn comes and are dropped then. Turns
   // do not come while the ring is full, so leftovers are swept before they outnumber the streams.
   const auto sweep = [this](std::deque<StreamId>& ids) {
     if (ids.size() <= 2 * streams_.size() + leftover_ids_max) return;
     std::erase_if(ids, [this](StreamId leftover) { return !has_stream(leftover); });
   };
   sweep(owing_);
+  sweep(fresh_);
   sweep(ready_);
 }
 
@@ -251,26 +255,33 @@ Output Mux::poll_output(std::size_t room) {
       return *frame;
     }
   }
-  while (!ready_.empty() && session_send_.available() > 0 && room >= data_room_bytes_min) {
-    Stream* next = find(ready_.front());
-    if (next == nullptr || !next->in_ready) {
-      ready_.pop_front();
-      continue;
-    }
-    if (!next->source_ready || next->send.available() == 0) {
-      next->in_ready = false;
-      ready_.pop_front();
-      continue;
-    }
-    if (next->deficit <= 0) {
-      next->deficit += quantum_bytes;
-      ready_.push_back(next->id);
-      ready_.pop_front();
-      continue;
-    }
-    return DataTurn{next->id, turn_bytes(*next, room)};
-  }
+  if (session_send_.available() == 0 || room < data_room_bytes_min) return NoOutput{};
+  if (const auto turn = poll_turn(room)) return *turn;
   return NoOutput{};
+}
+
+std::optional<DataTurn> Mux::poll_turn(std::size_t room) {
+  for (;;) {
+    const bool fresh = !fresh_.empty();
+    auto& turns = fresh ? fresh_ : ready_;
+    if (turns.empty()) return std::nullopt;
+    const StreamId id = turns.front();
+    Stream* next = find(id);
+    if (next == nullptr || !next->in_ready) {
+      turns.pop_front();
+      continue;
+    }
+    const bool sends = next->source_ready && next->send.available() > 0;
+    if (sends && next->deficit > 0) return DataTurn{id, turn_bytes(*next, room), fresh};
+    turns.pop_front();
+    if (!sends && !fresh) {
+      next->in_ready = false;
+      continue;
+    }
+    // A fresh stream that has said all joins the others' round and leaves at its end.
+    if (next->deficit <= 0) next->deficit += quantum_bytes;
+    ready_.push_back(id);
+  }
 }
 
 std::uint32_t Mux::turn_bytes(const Stream& sender, std::size_t room) const {

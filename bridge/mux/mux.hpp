@@ -36,6 +36,7 @@ using ControlOutput = EncodedFrame;
 struct DataTurn {
   StreamId id;
   std::uint32_t bytes_max;
+  bool fresh;  ///< the stream was silent for a round: it has probably little to say, and first
 };
 using Output = std::variant<NoOutput, ControlOutput, DataTurn>;
 
@@ -123,7 +124,9 @@ class Mux {
   std::size_t unanswered() const { return std::size_t{own_unanswered_} + peer_unanswered_; }
   /// Entries in the queues; at most two for each stream and one for each unanswered OPEN, plus a
   /// constant.
-  std::size_t queued() const { return owing_.size() + ready_.size() + refusals_.size(); }
+  std::size_t queued() const {
+    return owing_.size() + fresh_.size() + ready_.size() + refusals_.size();
+  }
 
   // --- what applications want; ids must be of streams that has_stream
   /// Opens a stream; only when can_open(). Data may follow at once.
@@ -143,6 +146,8 @@ class Mux {
   // --- output
   /// What to write into `room` bytes of ring.
   Output poll_output(std::size_t room);
+  /// Streams that had their turn lately are in line for another.
+  bool has_other_turns() const { return !ready_.empty(); }
   /// The turn's socket gave `bytes` (> 0); the frame header to write in front of them.
   EncodedFrame data_sent(StreamId id, std::uint32_t bytes);
   /// The turn's socket had nothing; it gets no more turns until source_ready.
@@ -168,6 +173,7 @@ class Mux {
   void erase_if_done(StreamId id);
   void erase(StreamId id);
   void release_window(const ReceiveCredit& receive);
+  std::optional<DataTurn> poll_turn(std::size_t room);
   std::uint32_t turn_bytes(const Stream& stream, std::size_t room) const;
   bool grow_window(Stream& stream);
 
@@ -197,7 +203,8 @@ class Mux {
   std::unordered_map<StreamId, Stream> streams_;
   std::unordered_map<StreamId, Lingering> lingering_;
   std::deque<StreamId> owing_;        ///< streams with control frames to send, each once
-  std::deque<StreamId> ready_;        ///< streams whose socket has bytes, each once, in turn order
+  std::deque<StreamId> fresh_;        ///< streams that had nothing to send for a round, each once
+  std::deque<StreamId> ready_;        ///< the other streams whose socket has bytes, in turn order
   std::deque<RefuseFrame> refusals_;  ///< for streams without an entry; <= open_backlog_max
 
   SendCredit session_send_;

@@ -12,9 +12,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// How many bytes one pass takes in before output and other work get their turn.
-constexpr std::size_t input_bytes_per_pass = 1024 * 1024;
+constexpr std::size_t input_bytes_per_pass = 256 * 1024;
 /// How many bytes one pass puts out before input gets its turn.
-constexpr std::size_t output_bytes_per_pass = 1024 * 1024;
+constexpr std::size_t output_bytes_per_pass = 256 * 1024;
 /// How many frames either of them handles: a system call each, however few bytes they carry.
 constexpr std::uint64_t frames_per_pass = 512;
 /// Bytes after which the peer is shown progress in mid-pass, so that both ends work at once.
@@ -37,7 +37,8 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
       handshake_timer_(executor),
       stall_timer_(executor),
       ended_(executor),
-      poll_budget_(timeouts.poll_max) {}
+      poll_budget_(timeouts.poll_max),
+      send_limit_(lane_->send_ring_bytes()) {}
 
 SessionDriver::~SessionDriver() {
   *alive_ = false;
@@ -94,7 +95,7 @@ void SessionDriver::pump() {
   const bool more_input = pump_input();
   const bool more_output = session_.state() != SessionState::down && pump_output();
   pumping_ = false;
-  lane_->publish();
+  publish();
   check_lane(more_input);
   if (session_.state() == SessionState::down) {
     ended_.raise();
@@ -120,7 +121,7 @@ bool SessionDriver::pump_input() {
     const std::size_t count = handle_bytes(bytes);
     if (count == 0) return false;
     lane_->consume(count);
-    lane_->publish();
+    publish();
     taken += count;
     if (session_.state() == SessionState::down) return false;
   }
@@ -168,7 +169,6 @@ std::size_t SessionDriver::handle_bytes(const transport::ReadableSpans& bytes) {
 // True when there is more to send and room for it, but others should have a turn first.
 bool SessionDriver::pump_output() {
   std::size_t sent = 0;
-  std::size_t unpublished = 0;
   std::uint64_t frames = 0;
   while (sent < output_bytes_per_pass && frames++ < frames_per_pass) {
     const auto room = lane_->writable();
@@ -181,23 +181,36 @@ bool SessionDriver::pump_output() {
       continue;
     }
     if (!mux_) return false;
-    const Output output = mux_->poll_output(room.size());
+    const Output output = mux_->poll_output(room_for_frames(room.size()));
     if (std::holds_alternative<NoOutput>(output)) return false;
     if (const auto* control = std::get_if<ControlOutput>(&output)) {
       count = write_bytes(control->view(), room);
     } else {
-      count = write_data(std::get<DataTurn>(output), room);
+      const auto& turn = std::get<DataTurn>(output);
+      // A long copy may follow: what is written already need not wait for it.
+      if (!turn.fresh) publish();
+      count = write_data(turn, room);
     }
     lane_->commit(count);
     session_.count_sent(count);
     sent += count;
-    unpublished += count;
-    if (unpublished >= publish_bytes) {
-      lane_->publish();
-      unpublished = 0;
-    }
+    send_limit_.sent(count);
+    unpublished_ += count;
+    if (unpublished_ >= publish_bytes) publish();
   }
   return true;
+}
+
+// Of `room` bytes in the ring, those that the limit leaves. Control frames always have what there
+// is.
+std::size_t SessionDriver::room_for_frames(std::size_t room) const {
+  return std::max(send_limit_.allowed(room),
+                  std::min(room, frame_header_bytes + control_payload_bytes_max));
+}
+
+void SessionDriver::publish() {
+  lane_->publish();
+  unpublished_ = 0;
 }
 
 std::size_t SessionDriver::write_bytes(std::span<const std::byte> bytes,
@@ -209,6 +222,7 @@ std::size_t SessionDriver::write_bytes(std::span<const std::byte> bytes,
 // Payload first, straight from the socket, behind the room for the header that is only known then.
 std::size_t SessionDriver::write_data(const DataTurn& turn, const transport::WritableSpans& room) {
   const auto got = owner_.read_source(turn.id, room.slice(frame_header_bytes, turn.bytes_max));
+  if (turn.fresh && got.bytes > 0 && mux_->has_other_turns()) send_limit_.silence_ended(got.bytes);
   if (got.bytes > 0) copy_in(room, 0, mux_->data_sent(turn.id, got.bytes).view());
   if (got.drained) mux_->source_drained(turn.id);
   return got.bytes > 0 ? frame_header_bytes + got.bytes : 0;

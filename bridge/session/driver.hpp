@@ -12,6 +12,7 @@
 
 #include "bridge/mux/mux.hpp"
 #include "bridge/session/poll_budget.hpp"
+#include "bridge/session/send_limit.hpp"
 #include "bridge/session/session.hpp"
 #include "transport/base/signal.hpp"
 #include "transport/lane.hpp"
@@ -77,6 +78,7 @@ class SessionDriver {
   Mux* mux() { return mux_ ? &*mux_ : nullptr; }
   const DriverCounters& counters() const { return counters_; }
   const PollBudget& poll_budget() const { return poll_budget_; }
+  const SendLimit& send_limit() const { return send_limit_; }
 
   /// The lane back, to be closed elsewhere. Only after run() has returned.
   std::unique_ptr<transport::Lane> release_lane();
@@ -87,6 +89,8 @@ class SessionDriver {
   std::uint64_t frames_in() const { return mux_ ? mux_->counters().frames_in : 0; }
   bool pump_input();
   bool pump_output();
+  std::size_t room_for_frames(std::size_t room) const;
+  void publish();
   std::size_t handle_bytes(const transport::ReadableSpans& bytes);
   std::size_t write_data(const DataTurn& turn, const transport::WritableSpans& room);
   std::size_t write_bytes(std::span<const std::byte> bytes, const transport::WritableSpans& room);
@@ -109,6 +113,8 @@ class SessionDriver {
   transport::Signal ended_;
   DriverCounters counters_;
   PollBudget poll_budget_;
+  SendLimit send_limit_;
+  std::size_t unpublished_ = 0;    ///< bytes committed and not yet shown to the peer
   std::uint64_t bytes_moved_ = 0;  ///< in and out, when the last pass looked
   std::optional<std::chrono::steady_clock::time_point> idle_since_;
   bool asleep_ = false;  ///< since idle_since_ plus what was spent looking

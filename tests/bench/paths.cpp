@@ -10,29 +10,25 @@
 // disturbs the machine disturbs them alike. Ratios are to the path named first.
 #include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <boost/json.hpp>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
-#include "transport/base/unique_fd.hpp"
+#include "tests/bench/figures.hpp"
+#include "tests/support/unix_sockets.hpp"
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using namespace xenlane::tests;  // NOLINT(google-build-using-namespace)
 using xenlane::transport::UniqueFd;
 
 constexpr std::size_t block_bytes = 64 * 1024;
@@ -42,46 +38,6 @@ constexpr std::size_t ping_bytes = 64;
 // to be passed on: not every peer can do that.
 constexpr char sink = 'S';  ///< again and again: take 8 bytes, a count, and so many bytes; say "."
 constexpr char echo = 'E';  ///< send back what comes, this byte too
-
-[[noreturn]] void fail(const std::string& what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) throw std::runtime_error(path + ": too long");
-  std::memcpy(static_cast<char*>(address.sun_path), path.data(), path.size());
-  return address;
-}
-
-UniqueFd connect_to(const std::string& path) {
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const auto address = address_of(path);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    fail(path);
-  }
-  return fd;
-}
-
-void send_all(int fd, const char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t sent = ::send(fd, data, size, MSG_NOSIGNAL);
-    if (sent <= 0) fail("send");
-    data += sent;
-    size -= static_cast<std::size_t>(sent);
-  }
-}
-
-void receive_exactly(int fd, char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t got = ::recv(fd, data, size, 0);
-    if (got < 0) fail("recv");
-    if (got == 0) throw std::runtime_error("the path ended early");
-    data += got;
-    size -= static_cast<std::size_t>(got);
-  }
-}
 
 /// False when the other side has ended.
 bool receive_some(int fd, std::vector<char>& block, std::size_t& size) {
@@ -115,16 +71,9 @@ void serve_connection(const UniqueFd& fd) {
 }
 
 void serve(const std::string& path) {
-  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const auto address = address_of(path);
-  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(listener.get(), SOMAXCONN) != 0) {
-    fail(path);
-  }
+  const UniqueFd listener = listen_at(path);
   for (;;) {
-    UniqueFd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (fd.get() < 0) fail("accept");
-    std::thread([fd = std::move(fd)] {
+    std::thread([fd = accept_at(listener)] {
       try {
         serve_connection(fd);
       } catch (const std::exception&) {
@@ -132,10 +81,6 @@ void serve(const std::string& path) {
       }
     }).detach();
   }
-}
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 /// Seconds until the far end says that it has `count` bytes, sent 64 KiB at a time.
@@ -181,8 +126,7 @@ double round_trip(const std::string& path, double seconds) {
     receive_exactly(fd.get(), message.data(), message.size());
     times.push_back(seconds_since(start) * 1e6);
   }
-  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(times.size() / 2), times.end());
-  return times[times.size() / 2];
+  return median(times);
 }
 
 /// Connections a second, one after another, each with one byte there and one back.
@@ -215,12 +159,6 @@ struct Path {
   bool many_connections = true;
   std::array<std::vector<double>, metrics.size()> values;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
 
 std::string as_markdown(const std::vector<Path>& paths) {
   std::string text = "| path |";

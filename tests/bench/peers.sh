@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Measures xenlane beside its peers on xensim, all paths in one interleaved run: a direct Unix
-# socket, one and two socats in a row, Debian's vchan-socket-proxy, xenlane.
+# Measures xenlane on xensim, in two worlds one after the other:
+# - whole paths beside their peers, interleaved: a direct Unix socket, one and two socats in a row,
+#   Debian's vchan-socket-proxy, xenlane; then many streams at once over xenlane;
+# - thousands of idle streams, with limits that allow them.
 #
-#   tests/bench/peers.sh [--rounds N] [--seconds S] [--markdown FILE] [--json FILE]
+#   tests/bench/peers.sh [--rounds N] [--seconds S] [--markdown FILE] [--json FILE] [PART...]
 #
-# Ratios are to two socats. Run it on a quiet machine. Exit code 2: packages are missing.
+# PART is paths, crowd or idle; without any, all three. Ratios are to two socats. Run it on a quiet
+# machine. Exit code 2: packages are missing.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -14,16 +17,53 @@ source "$root/tests/scripts.sh"
 build=$root/build/release
 bin=$build/bin
 proxy=/usr/lib/xen-4.17/bin/vchan-socket-proxy
-programs=(xensim xenlane xenlane-host xenlane-guest bench_paths)
+programs=(xensim xenlane xenlane-host xenlane-guest bench_paths bench_crowd)
+
+usage() {
+  sed -n '/^#   tests/s/^#   //p; /^# PART/,/^# machine/s/^# //p' "${BASH_SOURCE[0]}" >&2
+  exit 64
+}
 
 outside() {
+  local rounds=5 seconds=1 markdown=/dev/null json=/dev/null parts=()
+  while (($# > 0)); do
+    case $1 in
+      --rounds) rounds=${2?} && shift ;;
+      --seconds) seconds=${2?} && shift ;;
+      --markdown) markdown=${2?} && shift ;;
+      --json) json=${2?} && shift ;;
+      paths | crowd | idle) parts+=("$1") ;;
+      *) usage ;;
+    esac
+    shift
+  done
+  ((${#parts[@]} > 0)) || parts=(paths crowd idle)
   require_packages "${build_packages[@]}" "${test_packages[@]}"
   mkdir -p "$build"
-  cd "$root"
-  run_logged "$build/bench-configure.log" cmake --preset release
-  run_logged "$build/bench-build.log" cmake --build --preset release --target "${programs[@]}"
-  PATH=$bin:$PATH exec "$bin/xensim" run --guest web -- \
-    bash "$root/tests/bench/peers.sh" --in-domain-0 "$@"
+  run_logged "$build/bench-configure.log" cmake -S "$root" --preset release
+  run_logged "$build/bench-build.log" \
+    cmake --build "$build" --target "${programs[@]}"
+  local results part first=1
+  results=$(mktemp -d "${TMPDIR:-/tmp}/xenlane-bench.XXXXXX")
+  for part in "${parts[@]}"; do
+    PATH=$bin:$PATH "$bin/xensim" run --guest web -- bash "${BASH_SOURCE[0]}" --in-domain-0 \
+      "$part" --rounds "$rounds" --seconds "$seconds" \
+      --markdown "$results/$part.md" --json "$results/$part.json"
+  done
+  for part in "${parts[@]}"; do
+    cat "$results/$part.md"
+    echo
+  done >"$markdown"
+  {
+    for part in "${parts[@]}"; do
+      ((first)) && printf '{' || printf ','
+      first=0
+      printf '"%s":' "$part"
+      cat "$results/$part.json"
+    done
+    printf '}\n'
+  } >"$json"
+  rm -rf -- "$results"
 }
 
 work=
@@ -49,35 +89,61 @@ await_socket() {
   fail "$path does not appear"
 }
 
+# Both bridges, with a channel that is dialled to $1; further configuration lines on stdin.
+start_bridges() {
+  local lines
+  lines=$(cat)
+  printf '%s\n[[channel]]\nname = "org.bench.path"\nend = "listen"\n' "$lines" >"$work/host.toml"
+  printf '%s\n[[channel]]\nname = "org.bench.path"\nend = "dial"\ntarget = "unix:%s"\n' \
+    "$lines" "$1" >"$work/guest.toml"
+  background xenlane-host --config "$work/host.toml"
+  background xensim exec web -- xenlane-guest --config "$work/guest.toml"
+  await_socket "$xenlane"
+}
+
+measure_paths() {
+  local server=$work/server socket
+  background bench_paths serve "$server"
+  await_socket "$server"
+  background socat -b 65536 "UNIX-LISTEN:$work/one,fork,backlog=256" "UNIX-CONNECT:$server"
+  background socat -b 65536 "UNIX-LISTEN:$work/two,fork,backlog=256" "UNIX-CONNECT:$work/one"
+  background xensim exec web -- "$proxy" -m server 0 data/proxy "$server"
+  background "$proxy" -m client 1 /local/domain/1/data/proxy "$work/proxy"
+  start_bridges "$server" </dev/null
+  for socket in "$work"/{one,two,proxy}; do await_socket "$socket"; done
+  bench_paths measure "$@" --one-at-a-time vchan-socket-proxy "two socats=$work/two" \
+    "one socat=$work/one" "direct=$server" "vchan-socket-proxy=$work/proxy" "xenlane=$xenlane"
+}
+
+measure_crowd() {
+  start_bridges "$work/far" </dev/null
+  bench_crowd --near "$xenlane" --far "$work/far" "$@"
+}
+
+process_id() {
+  xenlane status "$@" | sed -n 's/^guest .*, pid \([0-9]*\),.*/\1/p'
+}
+
+measure_idle() {
+  start_bridges "$work/far" <<<$'[limits]\nstreams_max = 10100\nstream_window_bytes_min = "4KiB"'
+  local host guest
+  host=$(process_id web)
+  guest=$(xensim exec web -- bash -c "$(declare -f process_id); process_id")
+  bench_crowd --near "$xenlane" --far "$work/far" --idle 10000 --bridge "host=$host" \
+    --bridge "guest=$guest" "$@"
+}
+
 in_domain_0() {
   trap clean_up EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   work=$(mktemp -d "${TMPDIR:-/tmp}/xenlane-bench.XXXXXX")
-  local server=$work/server xenlane=$XENLANE_RUN_DIR/web/org.bench.path
-  background bench_paths serve "$server"
-  await_socket "$server"
-
-  background socat -b 65536 "UNIX-LISTEN:$work/one,fork,backlog=256" "UNIX-CONNECT:$server"
-  background socat -b 65536 "UNIX-LISTEN:$work/two,fork,backlog=256" "UNIX-CONNECT:$work/one"
-  background xensim exec web -- "$proxy" -m server 0 data/proxy "$server"
-  background "$proxy" -m client 1 /local/domain/1/data/proxy "$work/proxy"
-
-  printf '[[channel]]\nname = "org.bench.path"\nend = "listen"\n' >"$work/host.toml"
-  printf '[[channel]]\nname = "org.bench.path"\nend = "dial"\ntarget = "unix:%s"\n' \
-    "$server" >"$work/guest.toml"
-  background xenlane-host --config "$work/host.toml"
-  background xensim exec web -- xenlane-guest --config "$work/guest.toml"
-  local socket
-  for socket in "$work"/{one,two,proxy} "$xenlane"; do await_socket "$socket"; done
-
-  bench_paths measure "$@" --one-at-a-time vchan-socket-proxy "two socats=$work/two" \
-    "one socat=$work/one" "direct=$server" "vchan-socket-proxy=$work/proxy" "xenlane=$xenlane"
+  xenlane=$XENLANE_RUN_DIR/web/org.bench.path
+  "measure_$1" "${@:2}"
 }
 
 if [[ ${1:-} == --in-domain-0 ]]; then
-  shift
-  in_domain_0 "$@"
+  in_domain_0 "${@:2}"
 else
   outside "$@"
 fi

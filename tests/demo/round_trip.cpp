@@ -7,8 +7,6 @@
 // percentile in microseconds and fails when what comes back is not what was sent.
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -19,32 +17,16 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/unix_sockets.hpp"
+
 namespace {
+
+using xenlane::tests::send_all;
 
 constexpr std::size_t message_bytes = 64;
 /// A partner that takes longer than this for one answer has gone.
 constexpr int answer_ms = 10000;
 using Message = std::array<char, message_bytes>;
-
-int connect_to(const char* path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (std::strlen(path) >= sizeof address.sun_path) return -1;
-  std::strcpy(address.sun_path, path);
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
-  return -1;
-}
-
-bool send_all(int fd, const char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t sent = ::send(fd, data, size, MSG_NOSIGNAL);
-    if (sent <= 0) return false;
-    data += sent;
-    size -= static_cast<std::size_t>(sent);
-  }
-  return true;
-}
 
 bool receive_all(int fd, Message& message) {
   std::size_t have = 0;
@@ -63,7 +45,7 @@ int echo(int fd) {
   for (;;) {
     const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
     if (got <= 0) return got == 0 ? 0 : 1;
-    if (!send_all(fd, buffer.data(), static_cast<std::size_t>(got))) return 1;
+    send_all(fd, buffer.data(), static_cast<std::size_t>(got));
   }
 }
 
@@ -75,7 +57,8 @@ int ask(int fd, unsigned long count) {
   for (unsigned long i = 0; i < count; ++i) {
     std::memcpy(question.data(), &i, sizeof i);
     const auto begin = std::chrono::steady_clock::now();
-    if (!send_all(fd, question.data(), question.size()) || !receive_all(fd, answer)) {
+    send_all(fd, question.data(), question.size());
+    if (!receive_all(fd, answer)) {
       std::fprintf(stderr, "demo_round_trip: no answer to message %lu\n", i);
       return 1;
     }
@@ -101,10 +84,11 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: demo_round_trip echo PATH | ask PATH COUNT\n");
     return 2;
   }
-  const int fd = connect_to(argv[2]);
-  if (fd < 0) {
-    std::perror(argv[2]);
+  try {
+    const auto fd = xenlane::tests::connect_to(argv[2]);
+    return verb == "echo" ? echo(fd.get()) : ask(fd.get(), count);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "demo_round_trip: %s\n", error.what());
     return 1;
   }
-  return verb == "echo" ? echo(fd) : ask(fd, count);
 }

@@ -127,5 +127,64 @@ TEST(Mux, ReaderThatKeepsUpEarnsAWiderWindow) {
   EXPECT_LE(unread, MuxLimits{}.stream_window_bytes_max);
 }
 
+/// Streams of one mux that always have more to send, and which of them get the turns.
+class Turns : public testing::Test {
+ protected:
+  Turns() : mux_(Role::guest, MuxLimits{}, generous()) {}
+
+  static MuxLimits generous() {
+    MuxLimits limits;
+    limits.stream_window_bytes_min = limits.session_window_bytes;
+    return limits;
+  }
+  StreamId open() {
+    const StreamId id = mux_.open(EndShape::service, "org.example.test");
+    while (std::holds_alternative<ControlOutput>(mux_.poll_output(65544))) {
+    }
+    return id;
+  }
+  /// Whose turn it is; that stream then sends `bytes` and says whether it has more.
+  StreamId turn(std::uint32_t bytes, bool more) {
+    const Output output = mux_.poll_output(65544);
+    if (!std::holds_alternative<DataTurn>(output)) return 0;
+    const StreamId id = std::get<DataTurn>(output).id;
+    mux_.data_sent(id, bytes);
+    if (!more) mux_.source_drained(id);
+    return id;
+  }
+
+  Mux mux_;
+};
+
+constexpr std::uint32_t full_frame = data_payload_bytes_max;
+
+TEST_F(Turns, WhoWasSilentComesBeforeWhoIsBusy) {
+  const StreamId bulk = open();
+  const StreamId other = open();
+  const StreamId small = open();
+  mux_.source_ready(bulk);
+  mux_.source_ready(other);
+  for (int i = 0; i < 6; ++i) ASSERT_NE(turn(full_frame, true), small);
+  mux_.source_ready(small);
+  EXPECT_EQ(turn(64, false), small);
+}
+
+TEST_F(Turns, NobodyGainsByFallingSilentInBetween) {
+  const StreamId bulk = open();
+  const StreamId sly = open();
+  mux_.source_ready(bulk);
+  ASSERT_EQ(turn(full_frame, true), bulk);
+  // It says that it has no more and comes back at once, every time.
+  int slys = 0;
+  int bulks = 0;
+  for (int i = 0; i < 100; ++i) {
+    mux_.source_ready(sly);
+    const StreamId id = turn(full_frame, false);
+    if (id == bulk) mux_.source_ready(bulk);
+    ++(id == sly ? slys : bulks);
+  }
+  EXPECT_NEAR(slys, bulks, 2);
+}
+
 }  // namespace
 }  // namespace xenlane::bridge

@@ -331,6 +331,45 @@ TEST_F(Driver, ManySmallFramesLeaveTurnsForOthers) {
   EXPECT_LT(*received_at_turn, frames / 2);
 }
 
+// A ring is first come first served: bulk that fills it is what a small message waits for.
+TEST_F(Driver, SmallMessagesKeepBulkFromFillingTheRing) {
+  constexpr std::uint32_t big_ring = 256 * 1024;
+  auto [host_lane, other] = MemoryLane::make_pair(big_ring);
+  host = std::make_unique<Side>(io, Role::host, std::move(host_lane), DriverTimeouts{});
+  Greeting greeting;
+  greeting.version_min = greeting.version_max = 1;
+  greeting.epoch = 7;
+  greeting.limits.stream_window_bytes_min = greeting.limits.session_window_bytes;
+  put(*other, encode_handshake(Hello{greeting}).view());
+  run_until_up();
+  host->script.keep_open = true;
+  const auto unread = [&] { return other->readable().size(); };
+  const auto read_all = [&] {
+    other->consume(unread());
+    other->publish();
+  };
+  const StreamId bulk = host->driver.mux()->open(EndShape::service, "org.example.bulk");
+  const StreamId chat = host->driver.mux()->open(EndShape::service, "org.example.chat");
+  host->script.send(bulk, long_text(8'000'000, 'A'));
+  run_until([&] { return unread() > big_ring - 2048; });
+  host->script.send(chat, "hello");
+  // The message cannot overtake what lies in the ring already, but those after it find it short.
+  for (int i = 0; i < 3; ++i) {
+    read_all();
+    run_until([&] { return unread() > 16 * 1024; });
+    io.poll();
+    EXPECT_LT(unread(), 40'000U);
+    host->script.send(chat, "hello");
+  }
+  // When no more of them come, bulk has the whole ring again.
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (host->driver.send_limit().current() < big_ring) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+    read_all();
+    io.poll();
+  }
+}
+
 TEST_F(Driver, WorkThatComesSoonIsFoundWithoutASleep) {
   start({.poll_max = 1s});  // longer than any pause of this machine
   run_until_up();
