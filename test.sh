@@ -87,7 +87,8 @@ run_pass() {
 # A function, so that bash has read all of this file before the long work starts.
 main() {
   local pass
-  require_packages "${build_packages[@]}" "${test_packages[@]}"
+  require_packages "${build_packages[@]}" "${test_packages[@]}" \
+    "${bench_packages[@]}"
   lock_builds "$root/build"
   cd "$root"
   for pass in "${passes[@]}"; do

@@ -11,6 +11,8 @@ build_packages=(
 )
 # What the tests drive besides: xenstore-write and its like, and Debian's own vchan-socket-proxy.
 test_packages=(xenstore-utils xen-utils-4.17)
+# What the benchmarks of single steps need besides.
+bench_packages=(libbenchmark-dev)
 
 say() { printf '==> %s\n' "$*"; }
 

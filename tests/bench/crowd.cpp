@@ -10,13 +10,16 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
 #include <atomic>
 #include <boost/json.hpp>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -48,6 +51,22 @@ class Endpoints {
  public:
   Endpoints(std::string near, const std::string& far)
       : near_(std::move(near)), listener_(listen_at(far)) {}
+
+  /// Answers connections and keeps them, until this process goes.
+  [[noreturn]] void hold_far_ends() const {
+    std::vector<UniqueFd> held;
+    for (;;) {
+      held.push_back(accept_at(listener_));
+      send_all(held.back().get(), "y", 1);
+    }
+  }
+  /// One whose far end another process holds.
+  UniqueFd open_near() const {
+    UniqueFd near = connect_to(near_);
+    char byte = 0;
+    receive_exactly(near.get(), &byte, 1);
+    return near;
+  }
 
   Pair open() const {
     Pair pair;
@@ -262,26 +281,38 @@ void measure_ping(const Endpoints& endpoints, double seconds, Figures& figures) 
                                                                         quantile(idle, 0.99));
 }
 
-/// Opens so many streams, waits until the bridges have been still for a while, and then counts.
-void measure_idle(const Endpoints& endpoints, std::size_t count, double seconds,
-                  const Processes& bridges, Figures& figures) {
-  const auto wait = [](double time) {
-    std::this_thread::sleep_for(std::chrono::duration<double>(time));
-  };
-  const auto pairs = open_streams(endpoints, count);
-  wait(11);  // longer than the time that an unanswered open may take: its timer has gone off
+/// Opens so many streams, waits until the bridges have been still for a while, and then counts. The
+/// far ends are another process's: few may have so many descriptors.
+void measure_idle(const Endpoints& endpoints, std::size_t count, const Processes& bridges,
+                  Figures& figures) {
+  constexpr int seconds = 10;
+  // Longer than an open may go unanswered: whatever was to go off has.
+  constexpr int settling_seconds = 12;
+  const pid_t holder = ::fork();
+  if (holder < 0) fail("fork");
+  if (holder == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    endpoints.hold_far_ends();
+  }
+  std::map<std::string, Usage> empty;
+  for (const auto& [name, pid] : bridges) empty[name] = usage_of(pid);
+  std::vector<UniqueFd> streams;
+  while (streams.size() < count) streams.push_back(endpoints.open_near());
+  std::this_thread::sleep_for(std::chrono::seconds(settling_seconds));
   std::map<std::string, Usage> before;
   for (const auto& [name, pid] : bridges) before[name] = usage_of(pid);
-  wait(seconds);
+  std::this_thread::sleep_for(std::chrono::seconds(seconds));
   for (const auto& [name, pid] : bridges) {
     const Usage usage = usage_of(pid);
-    const std::string who = fmt::format("{} idle streams: {}", count, name);
+    const std::string who = fmt::format("{} idle streams: {} bridge", count, name);
     figures[who + ", memory, MiB"] = {usage.memory_mib};
+    figures[who + ", memory without them, MiB"] = {empty[name].memory_mib};
     figures[fmt::format("{}, wake-ups in {} s", who, seconds)] = {usage.wake_ups -
                                                                   before[name].wake_ups};
     figures[fmt::format("{}, CPU in {} s, ms", who, seconds)] = {usage.cpu_ms -
                                                                  before[name].cpu_ms};
   }
+  ::kill(holder, SIGKILL);
 }
 
 std::string as_markdown(const Figures& figures) {
@@ -300,15 +331,11 @@ boost::json::value as_json(const Figures& figures) {
   return all;
 }
 
-/// Both ends of thousands of streams are this process's.
-void raise_file_limit(std::size_t streams) {
+void raise_file_limit() {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
-  const rlim_t wanted = 2 * streams + 1000;
-  if (limit.rlim_cur >= wanted) return;
-  limit.rlim_cur = wanted;
-  limit.rlim_max = std::max(limit.rlim_max, wanted);
-  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) fail("raising the limit on open files (not root?)");
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace
@@ -339,7 +366,7 @@ int main(int argc, char** argv) {
       if (equals == std::string::npos) throw std::runtime_error(name + ": not NAME=PID");
       bridges[name.substr(0, equals)] = name.substr(equals + 1);
     }
-    raise_file_limit(idle);
+    raise_file_limit();
     const Endpoints endpoints(near, far);
     Figures figures;
     for (int round = 0; round < rounds && idle == 0; ++round) {
@@ -347,7 +374,7 @@ int main(int argc, char** argv) {
       measure_ping(endpoints, seconds, figures);
       std::fprintf(stderr, "crowd: round %d of %d\n", round + 1, rounds);
     }
-    if (idle > 0) measure_idle(endpoints, idle, 10, bridges, figures);
+    if (idle > 0) measure_idle(endpoints, idle, bridges, figures);
     std::fputs(as_markdown(figures).c_str(), stdout);
     if (!markdown.empty()) std::ofstream(markdown) << as_markdown(figures);
     if (!json.empty()) std::ofstream(json) << boost::json::serialize(as_json(figures)) << '\n';
