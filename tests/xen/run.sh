@@ -23,7 +23,7 @@ source "$root/tests/scripts.sh"
 source "$xen_tests/images.sh"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/xenlane-xen
-programs=(xenlane xenlane-host xenlane-guest resume_probe)
+programs=(xenlane xenlane-host xenlane-guest resume_probe vchan_loop bench_paths)
 scenarios=()
 build=
 keep=0
@@ -121,7 +121,8 @@ lay_out() {
     mkdir -p "$work/stripped"
     strip -o "$work/stripped/$program" "$build/bin/$program"
   done
-  copy_with_libraries "$laid" "$work"/stripped/xenlane{,-guest} "$work/stripped/resume_probe"
+  copy_with_libraries "$laid" \
+    "$work"/stripped/{xenlane,xenlane-guest,resume_probe,vchan_loop,bench_paths}
   mkdir -p "$laid/guest"
   cp "$xen_tests/guest/init" "$laid/"
   cp "$xen_tests"/guest/{services,exchange,trickle,guest.toml} "$laid/guest/"
@@ -130,7 +131,8 @@ lay_out() {
   cat "$images/guest-base.cpio" "$work/overlay.cpio" >"$work/guest/initrd.cpio"
   cp "$images/vmlinux" "$work/guest/"
   # Domain 0 has its own C library; of the others it takes ours.
-  copy_with_libraries "$work/programs" "$work"/stripped/xenlane{,-host}
+  copy_with_libraries "$work/programs" \
+    "$work"/stripped/{xenlane,xenlane-host,vchan_loop,bench_paths}
   mkdir -p "$work/programs/flat"
   find "$work/programs/lib" -name '*.so*' -exec mv -t "$work/programs/flat" {} +
   rm -rf "$work"/programs/{lib,lib64} "$work"/programs/flat/{ld-linux*,libc.so*,libm.so*,libxen*}

@@ -1,6 +1,7 @@
 """The scenarios by name, the longest first. Each takes the World and raises Failure, or returns.
 Those named ...-fault plant a fault, and pass when the checks of their scenario notice it."""
 
+from bulk_test import bulk_scenario
 from bytes_test import bytes_scenario, bytes_self_test
 from facts_test import facts_scenario
 from faults_test import (destroy_scenario, destroy_self_test, kill_broker, kill_guest_bridge,
@@ -13,6 +14,7 @@ SCENARIOS = {
     "kill-guest": kill_scenario(kill_guest_bridge),
     "kill-worker": kill_scenario(kill_worker),
     "kill-host": kill_scenario(kill_broker),
+    "bulk": bulk_scenario,
     "permissions": permissions_scenario,
     "bytes": bytes_scenario,
     "limits": limits_scenario,
