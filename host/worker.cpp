@@ -40,6 +40,8 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   const pid_t broker = ::getppid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != broker || broker == 1) return exit_broken;
+  // Started by way of /proc/self/exe, it would be "exe" in ps and top.
+  ::prctl(PR_SET_NAME, "xenlane-worker");
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 
   asio::io_context context(1);

@@ -6,8 +6,10 @@
 #
 #   tests/bench/peers.sh [--rounds N] [--seconds S] [--markdown FILE] [--json FILE] [PART...]
 #
-# PART is paths, crowd or idle; without any, all three. Ratios are to two socats. Run it on a quiet
-# machine. Exit code 2: packages are missing.
+# PART is paths, crowd or idle; without any, all three. One more is done only when it is named:
+# profile, where the processors' time goes while one bulk stream runs (it needs perf, and root).
+# Ratios are to two socats. Run it on a quiet machine. Exit code 2: packages are missing.
+# shellcheck disable=SC2317  # functions are called by names put together
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -20,7 +22,7 @@ proxy=/usr/lib/xen-4.17/bin/vchan-socket-proxy
 programs=(xensim xenlane xenlane-host xenlane-guest bench_paths bench_crowd)
 
 usage() {
-  sed -n '/^#   tests/s/^#   //p; /^# PART/,/^# machine/s/^# //p' "${BASH_SOURCE[0]}" >&2
+  sed -n '/^#   tests/s/^#   //p; /^# PART/,/^# Ratios/s/^# //p' "${BASH_SOURCE[0]}" >&2
   exit 64
 }
 
@@ -32,7 +34,7 @@ outside() {
       --seconds) seconds=${2?} && shift ;;
       --markdown) markdown=${2?} && shift ;;
       --json) json=${2?} && shift ;;
-      paths | crowd | idle) parts+=("$1") ;;
+      paths | crowd | idle | profile) parts+=("$1") ;;
       *) usage ;;
     esac
     shift
@@ -120,6 +122,28 @@ measure_crowd() {
   bench_crowd --near "$xenlane" --far "$work/far" "$@"
 }
 
+measure_profile() {
+  local server=$work/server markdown=/dev/null json=/dev/null
+  while (($# > 1)); do
+    case $1 in
+      --markdown) markdown=$2 ;;
+      --json) json=$2 ;;
+    esac
+    shift 2
+  done
+  background bench_paths serve "$server"
+  start_bridges "$server" </dev/null
+  background bench_paths measure --only bulk --rounds 1 --seconds 6 "xenlane=$xenlane"
+  sleep 3
+  perf record -q -a -o "$work/perf.data" sleep 2 2>>"$work/log"
+  {
+    printf '| share of both processors | program | where |\n| ---: | --- | --- |\n'
+    perf report -i "$work/perf.data" --sort comm,symbol --percent-limit 1 --stdio 2>>"$work/log" |
+      sed -n 's/^ *\([0-9.]*%\)  \([^ ]*\) *\[\(.\)\] \([^ ]*\).*/| \1 | \2 | \4 (\3) |/p'
+  } | tee "$markdown"
+  echo '{}' >"$json"
+}
+
 process_id() {
   xenlane status "$@" | sed -n 's/^guest .*, pid \([0-9]*\),.*/\1/p'
 }
@@ -142,8 +166,13 @@ in_domain_0() {
   "measure_$1" "${@:2}"
 }
 
-if [[ ${1:-} == --in-domain-0 ]]; then
-  in_domain_0 "${@:2}"
-else
-  outside "$@"
-fi
+# A function, so that bash has read all of this file before the long work starts.
+main() {
+  if [[ ${1:-} == --in-domain-0 ]]; then
+    in_domain_0 "${@:2}"
+  else
+    outside "$@"
+  fi
+  exit
+}
+main "$@"
