@@ -21,10 +21,10 @@ constexpr std::size_t rings_until_higher = 2;
 }  // namespace
 
 std::size_t SendLimit::allowed(std::size_t room) const {
+  if (limit_ == ring_bytes_) return room;
   const std::size_t unconsumed = ring_bytes_ - room;
-  if (limit_ == ring_bytes_ || unconsumed >= limit_) return limit_ == ring_bytes_ ? room : 0;
+  const std::size_t left = limit_ - std::min(limit_, unconsumed);
   // Slivers would cost more than waiting for the peer to take the rest of what it has.
-  const std::size_t left = limit_ - unconsumed;
   return left < limit_ / 2 ? 0 : left;
 }
 

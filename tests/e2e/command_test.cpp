@@ -226,13 +226,15 @@ TEST(Command, JsonHasTheDocumentedMembers) {
     ASSERT_EQ(status.at("bridges").as_array().size(), 1U);
     const json::value& bridge = status.at("bridges").as_array().front();
     EXPECT_THAT(missing(bridge, {"role", "pid", "version", "uptime_s", "guest", "domid", "session",
-                                 "lane", "channels", "streams", "counters"}),
+                                 "lane", "polling", "channels", "streams", "counters"}),
                 IsEmpty());
     EXPECT_EQ(bridge.at("role").as_string(), domain == "0" ? "worker" : "guest");
     EXPECT_EQ(bridge.at("domid"), world.domid("web"));
     EXPECT_THAT(missing(bridge.at("session"), {"state", "id", "epoch", "since_s", "reason"}),
                 IsEmpty());
     EXPECT_EQ(bridge.at("lane").at("kind").as_string(), "vchan");
+    EXPECT_THAT(missing(bridge.at("polling"), {"max_us", "now_us", "paid", "missed", "slept"}),
+                IsEmpty());
     EXPECT_THAT(missing(bridge.at("streams"), {"open", "max"}), IsEmpty());
     // The domain's name is the host's to know; the guest's own status must have it as documented.
     EXPECT_EQ(bridge.at("guest").as_string(), "web") << "status in domain " << domain;

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <iterator>
+#include <thread>
 
 #include "tests/e2e/world.hpp"
 
@@ -43,6 +45,35 @@ TEST(Transfer, BulkGoesBothWaysInTwoGuestsAtOnce) {
     }
   }
   for (auto& transfer : transfers) EXPECT_TRUE(transfer.get());
+}
+
+/// How often the process's first thread has gone to sleep so far.
+std::uint64_t sleeps(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string word; status >> word;) {
+    std::uint64_t count = 0;
+    if (word == "voluntary_ctxt_switches:" && status >> count) return count;
+  }
+  return 0;
+}
+
+TEST(Transfer, IdleStreamsWakeNobody) {
+  World world({"web"});
+  world.start();
+  const pid_t bridge = world.guest("web").pid();
+  const pid_t worker = world.worker_pid("web");
+  std::vector<Client> clients;
+  for (int i = 0; i < 50; ++i) clients.emplace_back(world.guest_socket("web", "org.host.echo"));
+  EXPECT_TRUE(exchange_with_echo(clients, 100'000));
+  for (int i = 0; i < 50; ++i)
+    clients[std::size_t(i)] = Client(world.guest_socket("web", "org.host.echo"));
+  ASSERT_GT(sleeps(bridge), 0U);
+  // What was under way has settled when nobody has slept, and so woken, for two seconds.
+  EXPECT_TRUE(eventually([&] {
+    const std::uint64_t before = sleeps(bridge) + sleeps(worker);
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+    return sleeps(bridge) + sleeps(worker) == before;
+  }));
 }
 
 /// Open files of a process.
