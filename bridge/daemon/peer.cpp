@@ -161,8 +161,8 @@ json::object Peer::status() const {
     session["epoch"] = driver_->session().epoch();
     lane = {{"kind", driver_->lane().kind()},
             {"send_ring_bytes", driver_->lane().send_ring_bytes()},
-            {"send_limit_bytes", driver_->send_limit().current()},
-            {"receive_ring_bytes", driver_->lane().receive_ring_bytes()}};
+            {"receive_ring_bytes", driver_->lane().receive_ring_bytes()},
+            {"send_limit_bytes", driver_->send_limit().current()}};
     polling = describe(driver_->poll_budget());
     counters["wake_ups"] = driver_->counters().wake_ups;
     counters["nudges"] = driver_->counters().nudges;
