@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Measures xenlane on xensim, in two worlds one after the other:
+# Measures xenlane on xensim, in one world after the other:
 # - whole paths beside their peers, interleaved: a direct Unix socket, one and two socats in a row,
 #   Debian's vchan-socket-proxy, xenlane; then many streams at once over xenlane;
-# - thousands of idle streams, with limits that allow them.
+# - thousands of idle streams, with limits that allow them;
+# - bulk beside a bare libxenvchan loop, which has no sockets at its ends.
 #
 #   tests/bench/peers.sh [--rounds N] [--seconds S] [--markdown FILE] [--json FILE] [PART...]
 #
-# PART is paths, crowd or idle; without any, all three. One more is done only when it is named:
+# PART is paths, crowd, idle or loop; without any, all four. One more is done only when it is named:
 # profile, where the processors' time goes while one bulk stream runs (it needs perf, and root).
 # Ratios are to two socats. Run it on a quiet machine. Exit code 2: packages are missing.
 # shellcheck disable=SC2317  # functions are called by names put together
@@ -19,7 +20,7 @@ source "$root/tests/scripts.sh"
 build=$root/build/release
 bin=$build/bin
 proxy=/usr/lib/xen-4.17/bin/vchan-socket-proxy
-programs=(xensim xenlane xenlane-host xenlane-guest bench_paths bench_crowd)
+programs=(xensim xenlane xenlane-host xenlane-guest bench_paths bench_crowd vchan_loop)
 
 usage() {
   sed -n '/^#   tests/s/^#   //p; /^# PART/,/^# Ratios/s/^# //p' "${BASH_SOURCE[0]}" >&2
@@ -34,12 +35,12 @@ outside() {
       --seconds) seconds=${2?} && shift ;;
       --markdown) markdown=${2?} && shift ;;
       --json) json=${2?} && shift ;;
-      paths | crowd | idle | profile) parts+=("$1") ;;
+      paths | crowd | idle | loop | profile) parts+=("$1") ;;
       *) usage ;;
     esac
     shift
   done
-  ((${#parts[@]} > 0)) || parts=(paths crowd idle)
+  ((${#parts[@]} > 0)) || parts=(paths crowd idle loop)
   require_packages "${build_packages[@]}" "${test_packages[@]}"
   mkdir -p "$build"
   run_logged "$build/bench-configure.log" cmake -S "$root" --preset release
@@ -120,6 +121,48 @@ measure_paths() {
 measure_crowd() {
   start_bridges "$work/far" </dev/null
   bench_crowd --near "$xenlane" --far "$work/far" "$@"
+}
+
+# The loop's rate in MB a second.
+bare_rate() {
+  local path=/local/domain/1/data/loop server tries
+  xensim exec web -- vchan_loop serve 0 data/loop </dev/null >>"$work/log" 2>&1 &
+  server=$!
+  for ((tries = 0; tries < 500; ++tries)); do
+    xenstore-exists "$path/event-channel" && break
+    sleep 0.02
+  done
+  vchan_loop send 1 "$path" 2000000000
+  wait "$server"
+  xenstore-rm "$path"
+}
+
+middle() {
+  sort -g | sed -n "$((($1 + 1) / 2))p"
+}
+
+measure_loop() {
+  local rounds=$2 markdown=$6 json=$8 round loop direct bridged
+  local server=$work/server
+  background bench_paths serve "$server"
+  start_bridges "$server" </dev/null
+  for ((round = 0; round < rounds; ++round)); do
+    bare_rate >>"$work/bare"
+    bench_paths measure --only bulk --rounds 1 "direct=$server" "xenlane=$xenlane" 2>/dev/null |
+      awk -F'|' -v work="$work" '
+        $2 == " direct " { print $3 + 0 >>(work "/direct") }
+        $2 == " xenlane " { print $3 + 0 >>(work "/bridged") }'
+  done
+  loop=$(middle "$rounds" <"$work/bare")
+  direct=$(middle "$rounds" <"$work/direct")
+  bridged=$(middle "$rounds" <"$work/bridged")
+  awk -v loop="$loop" -v direct="$direct" -v bridged="$bridged" 'BEGIN {
+    print "| bulk, MB/s | | x bare libxenvchan |\n| --- | ---: | ---: |"
+    printf "| bare libxenvchan, 64 KiB writes | %.0f | 1.00 |\n", loop
+    printf "| a direct Unix socket | %.0f | %.2f |\n", direct, direct / loop
+    printf "| xenlane | %.0f | %.2f |\n", bridged, bridged / loop
+  }' | tee "$markdown"
+  echo "{\"bare\":$loop,\"direct\":$direct,\"xenlane\":$bridged}" >"$json"
 }
 
 measure_profile() {
