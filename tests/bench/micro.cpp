@@ -79,8 +79,6 @@ BENCHMARK(codec_open);
 /// Two muxes that hand each other their frames, without a lane in between.
 class MuxPair {
  public:
-  MuxPair() : guest_(bridge::Role::guest, limits(), limits()), host_(role(), limits(), limits()) {}
-
   bridge::StreamId open() {
     const auto id = guest_.open(bridge::EndShape::service, "org.example.channel.0");
     settle();
@@ -109,7 +107,6 @@ class MuxPair {
   }
 
  private:
-  static bridge::Role role() { return bridge::Role::host; }
   static bridge::MuxLimits limits() {
     bridge::MuxLimits limits;
     limits.streams_max = 16384;
@@ -130,8 +127,8 @@ class MuxPair {
   }
 
   std::vector<std::byte> payload_ = std::vector<std::byte>(bridge::data_payload_bytes_max);
-  bridge::Mux guest_;
-  bridge::Mux host_;
+  bridge::Mux guest_{bridge::Role::guest, limits(), limits()};
+  bridge::Mux host_{bridge::Role::host, limits(), limits()};
 };
 
 /// One DATA frame through both muxes, credit included, while so many streams take turns.
