@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <boost/asio/co_spawn.hpp>
+
 #include "bridge/daemon/negotiation.hpp"
+#include "transport/base/spawn.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
 namespace xenlane::host {
@@ -91,9 +94,28 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
     spdlog::warn("{}", lane.error().text);
     co_return false;
   }
+  auto serving = std::make_shared<bool>(true);
+  asio::co_spawn(executor_, watch_pointer(epoch, serving), transport::or_throw);
   const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
+  *serving = false;
+  pointer_changed_.raise();  // ends watch_pointer
   spdlog::info("session ended: {}", reason);
   co_return true;
+}
+
+// A guest that offers a later ring has left this one. As a rule the ring itself tells; but a guest
+// that died with its event lost, and nothing outstanding, tells in no other way.
+asio::awaitable<void> WorkerLink::watch_pointer(std::uint64_t epoch,
+                                                std::shared_ptr<bool> serving) {
+  while (*serving) {
+    const auto pointer = co_await read_pointer();
+    if (!*serving) co_return;
+    if (pointer && *pointer > epoch) {
+      peer_.stop_session("the guest offers a new lane");
+      co_return;
+    }
+    co_await pointer_changed_.wait();
+  }
 }
 
 }  // namespace xenlane::host

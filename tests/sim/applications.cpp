@@ -132,9 +132,9 @@ bool Applications::accept_some() {
     UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) continue;
     const auto& [guest, side] = key;
-    Application& added = add(guest, side, side == Side::host ? "org.sim.to-host"
-                                                             : "org.sim.to-guest",
-                             draw_script(!spared(guest)), std::move(socket));
+    Application& added =
+        add(guest, side, side == Side::host ? "org.sim.to-host" : "org.sim.to-guest",
+            draw_script(!spared(guest)), std::move(socket));
     environment()->note("accepted", added.id, guest);
     accepted = true;
   }
@@ -239,10 +239,11 @@ void Applications::meet(Application& reader) {
   const auto back = reader_of_.find(reader.id);
   const bool mutual = back == reader_of_.end() || back->second == sender.id;
   if (!fits || !first || !mutual) {
-    throw Failure(fmt::format("I3: application {} ({} {} of guest {}) reads bytes of {} ({} {} of "
-                              "guest {})",
-                              reader.id, reader.channel, name_of(reader.side), reader.guest,
-                              sender.id, sender.channel, name_of(sender.side), sender.guest));
+    throw Failure(
+        fmt::format("I3: application {} ({} {} of guest {}) reads bytes of {} ({} {} of "
+                    "guest {})",
+                    reader.id, reader.channel, name_of(reader.side), reader.guest, sender.id,
+                    sender.channel, name_of(sender.side), sender.guest));
   }
   reader.partner = sender.id;
 }
@@ -313,12 +314,12 @@ std::string Applications::describe_active() const {
   std::string text;
   for (const std::uint64_t id : active_) {
     const Application& one = all_.at(id);
-    text += fmt::format("\n  application {} of guest {}, {} {}: sent {} of {}{}, received {}{}, "
-                        "partner {}{}",
-                        one.id, one.guest, name_of(one.side), one.channel, one.sent,
-                        one.script.to_send, one.sending_over ? " (over)" : "", one.received,
-                        one.reading_over ? " (over)" : "", one.partner,
-                        one.excused ? ", its bridge died" : "");
+    text += fmt::format(
+        "\n  application {} of guest {}, {} {}: sent {} of {}{}, received {}{}, "
+        "partner {}{}",
+        one.id, one.guest, name_of(one.side), one.channel, one.sent, one.script.to_send,
+        one.sending_over ? " (over)" : "", one.received, one.reading_over ? " (over)" : "",
+        one.partner, one.excused ? ", its bridge died" : "");
   }
   return text;
 }

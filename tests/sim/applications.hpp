@@ -20,9 +20,9 @@ using Side = bridge::Role;
 
 /// What one application does with its connection.
 struct Script {
-  std::uint64_t to_send = 0;         ///< bytes, the eight of its number included
-  bool holds = false;                ///< keeps its sending side open until told to finish
-  bool reads = true;                 ///< false: not before it is told to finish
+  std::uint64_t to_send = 0;  ///< bytes, the eight of its number included
+  bool holds = false;         ///< keeps its sending side open until told to finish
+  bool reads = true;          ///< false: not before it is told to finish
   std::size_t read_bytes_max = 65536;
   std::size_t write_bytes_max = 16384;
   std::uint64_t closes_after = ~std::uint64_t{0};  ///< bytes received, then closes altogether
@@ -41,8 +41,8 @@ struct Application {
   std::uint64_t partner_number = 0;
   bool sending_over = false;  ///< half-closed, closed, or its writes failed
   bool reading_over = false;
-  bool clean = true;    ///< nothing but what a direct socket would have shown
-  bool excused = false; ///< the bridge it was connected to has died
+  bool clean = true;     ///< nothing but what a direct socket would have shown
+  bool excused = false;  ///< the bridge it was connected to has died
   bool over() const { return !socket; }
 };
 

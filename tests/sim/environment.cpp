@@ -1,6 +1,8 @@
 #include "tests/sim/environment.hpp"
 
 #include <fmt/format.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 namespace xenlane::sim {
 
@@ -64,6 +66,15 @@ std::string_view to_string(Fault fault) {
   return descriptions[static_cast<std::size_t>(fault)].name;
 }
 
+void log_to(std::ostream* out) {
+  static std::ostream nowhere(nullptr);
+  auto sink = std::make_shared<spdlog::sinks::ostream_sink_st>(out != nullptr ? *out : nowhere);
+  auto logger = std::make_shared<spdlog::logger>("sim", std::move(sink));
+  logger->set_pattern("             [%l] %v");
+  logger->set_level(spdlog::level::debug);
+  spdlog::set_default_logger(std::move(logger));
+}
+
 Environment*& environment() {
   static Environment* current = nullptr;
   return current;
@@ -85,7 +96,9 @@ bool Environment::strikes(Fault fault) {
     if (planned_->calls_left == 0 || --planned_->calls_left > 0) return false;
   } else {
     const std::uint32_t rate = parts_per_million_[static_cast<std::size_t>(fault)];
-    if (!faults_allowed_ || rate == 0 || (running != nullptr && is_spared(*running)) || below(1'000'000) >= rate) return false;
+    if (!faults_allowed_ || rate == 0 || (running != nullptr && is_spared(*running)) ||
+        below(1'000'000) >= rate)
+      return false;
   }
   count(fault);
   mix(0xFA0 + static_cast<std::uint64_t>(fault));
@@ -96,7 +109,8 @@ void Environment::note(std::string_view what, std::uint64_t a, std::uint64_t b) 
   for (const char letter : what) mix(static_cast<unsigned char>(letter));
   mix(a);
   mix(b);
-  if (print_trace) fmt::print("{:12.6f} {} {} {}\n", now_s() - 1000, what, a, b);
+  if (print_trace)
+    fmt::print("{:12.6f} {} {} {}\n", now_s() - 1000, what, a, static_cast<std::int64_t>(b));
 }
 
 }  // namespace xenlane::sim

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <ostream>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -143,6 +144,10 @@ class Environment {
   std::uint64_t now_ns_ = 1'000'000'000'000;  // a kernel that has run for a while
   std::uint64_t hash_ = 0xCBF29CE484222325U;
 };
+
+/// Where the bridges' own log goes; null: nowhere. It is written all the same, so that a run is the
+/// same run with it and without.
+void log_to(std::ostream* out);
 
 /// The simulation under way; null outside of one.
 Environment*& environment();

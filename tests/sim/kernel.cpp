@@ -59,8 +59,21 @@ struct Shortened {
 };
 
 int fail_with(int error) {
+  if (Environment* current = of_process()) {
+    current->note("fails", static_cast<std::uint64_t>(error));
+  }
   errno = error;
   return -1;
+}
+
+/// Into the trace, with the error where there is one, which stays as it is.
+ssize_t noted(Environment* current, const char* what, int socket, ssize_t result) {
+  if (current == nullptr) return result;
+  const int error = errno;
+  const auto shown = result < 0 ? -static_cast<std::int64_t>(error) : result;
+  current->note(what, static_cast<std::uint64_t>(socket), static_cast<std::uint64_t>(shown));
+  errno = error;
+  return result;
 }
 
 // A failure that a write may meet, or zero.
@@ -133,9 +146,9 @@ ssize_t recvmsg(int socket, msghdr* message, int flags) {
   if (current != nullptr && current->strikes(Fault::interrupted)) return fail_with(EINTR);
   if (current != nullptr && current->strikes(Fault::short_read)) {
     Shortened shorter(*message, current->between(1, 100));
-    return call(socket, &shorter.message, flags);
+    return noted(current, "recvmsg", socket, call(socket, &shorter.message, flags));
   }
-  return call(socket, message, flags);
+  return noted(current, "recvmsg", socket, call(socket, message, flags));
 }
 
 ssize_t sendmsg(int socket, const msghdr* message, int flags) {
@@ -145,9 +158,9 @@ ssize_t sendmsg(int socket, const msghdr* message, int flags) {
   if (const int error = write_error(*current)) return fail_with(error);
   if (current->strikes(Fault::short_write)) {
     const Shortened shorter(*message, current->between(1, 100));
-    return call(socket, &shorter.message, flags);
+    return noted(current, "sendmsg", socket, call(socket, &shorter.message, flags));
   }
-  return call(socket, message, flags);
+  return noted(current, "sendmsg", socket, call(socket, message, flags));
 }
 
 ssize_t send(int socket, const void* bytes, std::size_t size, int flags) {
@@ -157,7 +170,7 @@ ssize_t send(int socket, const void* bytes, std::size_t size, int flags) {
     if (const int error = write_error(*current)) return fail_with(error);
     if (size > 1 && current->strikes(Fault::short_write)) size = current->between(1, size - 1);
   }
-  return call(socket, bytes, size, flags);
+  return noted(current, "send", socket, call(socket, bytes, size, flags));
 }
 
 }  // extern "C"

@@ -210,20 +210,24 @@ void World::strike_store() {
     const auto lasts = [this] { return env_.now_ns() + env_.between(1, 8'000) * ms; };
     if (env_.strikes(Fault::store_mute)) {
       mute_until_ns_ = lasts();
+      env_.note("xenstored is mute");
       store_->answers = false;
       store_->server.set_mute(true);
     } else if (env_.strikes(Fault::store_gone)) {
       gone_until_ns_ = lasts();
+      env_.note("xenstored is gone");
       store_->answers = false;
       store_->server.drop_connections();
       store_->server.set_mute(true);
       fs::rename(socket, socket + ".gone");
     } else if (env_.strikes(Fault::store_connections_dropped)) {
+      env_.note("xenstored drops all");
       store_->server.drop_connections();
     }
   } else if (env_.now_ns() >= std::max(mute_until_ns_, gone_until_ns_)) {
     if (gone_until_ns_ != 0) fs::rename(socket + ".gone", socket);
     mute_until_ns_ = gone_until_ns_ = 0;
+    env_.note("xenstored answers");
     store_->answers = true;
     store_->server.set_mute(false);
   }
@@ -250,8 +254,8 @@ void World::mend() {
   gone_until_ns_ = gone_until_ns_ == 0 ? 0 : 1;
   strike_store();
   for (const auto& guest : guests_) {
-    for (Process* process : {static_cast<Process*>(guest->bridge.get()),
-                             static_cast<Process*>(guest->worker.get())}) {
+    for (Process* process :
+         {static_cast<Process*>(guest->bridge.get()), static_cast<Process*>(guest->worker.get())}) {
       if (process != nullptr) process->frozen_until_ns = 0;
     }
     for (const Side side : {Side::host, Side::guest}) applications_->serve(guest->index, side);

@@ -1,6 +1,5 @@
 // xenlane-sim: runs simulations by seed, prints what they met, and keeps what broke a promise.
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,7 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <csignal>
-#include <fstream>
+#include <iostream>
 #include <random>
 
 #include "tests/sim/campaign.hpp"
@@ -26,16 +25,18 @@ constexpr const char* examples =
     "Exit codes: 0 every promise was kept; 1 one was broken, and its seed is printed; 2 usage.";
 
 int run_one(std::uint64_t seed, bool trace, bool log) {
-  if (!log) spdlog::set_level(spdlog::level::off);
+  log_to(log ? &std::cout : nullptr);
   fmt::print("seed {}\n", seed);
   std::fflush(stdout);
   Options options;
   options.seed = seed;
   options.print_trace = trace;
   const Result result = simulate(options);
-  fmt::print("{} steps, {:.3f} s of virtual time, {} connections, {} bytes, {} lanes\n"
-             "trace {:016x}\n", result.steps, result.virtual_seconds, result.applications,
-             result.bytes, result.sessions, result.trace_hash);
+  fmt::print(
+      "{} steps, {:.3f} s of virtual time, {} connections, {} bytes, {} lanes\n"
+      "trace {:016x}\n",
+      result.steps, result.virtual_seconds, result.applications, result.bytes, result.sessions,
+      result.trace_hash);
   if (result.failure.empty()) return 0;
   fmt::print("BROKEN: {}\n", result.failure);
   return 1;

@@ -4,7 +4,8 @@
 #include <fmt/format.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
+
+#include "transport/base/spawn.hpp"
 
 namespace xenlane::sim {
 
@@ -19,10 +20,13 @@ bool Process::step() {
   bool worked = false;
   run_as(*this, [&] {
     try {
+      context.restart();  // one that had nothing to wait for has stopped
       worked = context.poll_one() > 0;
     } catch (const Failure&) {
       throw;
-    } catch (const std::exception&) {
+    } catch (const std::exception& uncaught) {
+      environment()->note(uncaught.what());
+      if (spared) throw Failure(name + " died of " + uncaught.what());
       worked = dead = true;
     }
   });
@@ -83,7 +87,7 @@ GuestProcess::GuestProcess(Domid process_domid, const bridge::BridgeConfig& brid
   for (const auto* channel : channels_for(bridge, "")) {
     add_channel(peer.channels(), files, *channel);
   }
-  asio::co_spawn(context.get_executor(), link.run(), asio::detached);
+  asio::co_spawn(context.get_executor(), link.run(), transport::or_throw);
 }
 
 WorkerProcess::WorkerProcess(Domid guest, const bridge::BridgeConfig& bridge,
@@ -102,8 +106,10 @@ WorkerProcess::WorkerProcess(Domid guest, const bridge::BridgeConfig& bridge,
     const std::string path = bridge.run_dir + '/' + guest_name + '/' + channel->name.text();
     peer.channels().add(*channel, listener ? path : std::string(), std::move(listener));
   }
-  asio::co_spawn(context.get_executor(), link.run(),
-                 [this](const std::exception_ptr&) { dead = true; });
+  asio::co_spawn(context.get_executor(), link.run(), [this](const std::exception_ptr& exception) {
+    transport::or_throw(exception);
+    dead = true;
+  });
 }
 
 }  // namespace xenlane::sim

@@ -16,6 +16,8 @@ constexpr std::uint64_t recovery_ns = 10 * s;
 constexpr std::uint64_t endings_ns = 30 * s;
 /// How long the model waits before it gives up on partners that have not come.
 constexpr std::uint64_t pairing_ns = 5 * s;
+/// After each partner for a port: its stream has to be asked for, and a wake-up may be lost.
+constexpr std::uint64_t pairing_pause_ns = s / 10;
 constexpr std::uint64_t quiet_ns = 5 * s;
 /// Things that may happen in that time in a bridge and a worker that have nothing to do.
 constexpr std::uint64_t quiet_steps_max = 12;
@@ -49,8 +51,8 @@ void World::check_always() {
     }
     const bool up = guest->bridge && guest->bridge->peer.session_up();
     if (guest->spared && guest->was_up && !up) {
-      throw Failure(fmt::format("I3: guest {} lost its session to the faults of others",
-                                guest->index));
+      throw Failure(
+          fmt::format("I3: guest {} lost its session to the faults of others", guest->index));
     }
     guest->was_up = guest->was_up || up;
   }
@@ -61,8 +63,7 @@ void World::check_always() {
 void World::check_endings(Guest& guest) {
   for (const Side side : {Side::host, Side::guest}) {
     const Endings& endings = applications_->endings(guest.index, side);
-    const std::uint64_t explained =
-        bad_endings(guest, side) + applications_->nameless(guest.index);
+    const std::uint64_t explained = bad_endings(guest, side) + applications_->nameless(guest.index);
     if (endings.unexplained > explained) {
       throw Failure(fmt::format("I2: guest {}, {} side: {} early ends of file, {} explained{}",
                                 guest.index, side == Side::host ? "host" : "guest",
@@ -84,6 +85,10 @@ void World::settle() {
         return true;
       },
       recovery_ns, "I6: a session");
+  // Connections to a port that wait for a partner are streams like others: where few are allowed,
+  // they may be all.
+  applications_->drop_unpaired();
+  for (const auto& guest : guests_) drain_ports(*guest);
   for (const auto& guest : guests_) {
     probe(*guest, Side::host, deadline);
     probe(*guest, Side::guest, deadline);
@@ -106,8 +111,8 @@ void World::settle() {
   const std::uint64_t steps_before = steps_;
   run_for(quiet_ns);
   if (steps_ - steps_before > quiet_steps_max * guests_.size()) {
-    throw Failure(fmt::format("idle bridges did {} things in {} s", steps_ - steps_before,
-                              quiet_ns / s));
+    throw Failure(
+        fmt::format("idle bridges did {} things in {} s", steps_ - steps_before, quiet_ns / s));
   }
   for (const auto& guest : guests_) check_nothing_left(*guest);
 }
@@ -128,13 +133,17 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
       run_for(s / 100);
     }
     if (env_.now_ns() >= deadline_ns) {
-      throw Failure(fmt::format("I6: guest {}: no connection to {} worked within {} s after the "
-                                "last fault", guest.index, channel, recovery_ns / s));
+      throw Failure(
+          fmt::format("I6: guest {}: no connection to {} worked within {} s after the "
+                      "last fault",
+                      guest.index, channel, recovery_ns / s));
     }
   }
 }
 
 // A port keeps what a connection said that has gone again, for a partner to come: here it comes.
+// Some of those that wait turn out to have left without a word, and then the partner is the next to
+// wait for one.
 void World::drain_ports(Guest& guest) {
   const auto waiting = [&](Side side) {
     std::size_t count = 0;
@@ -143,17 +152,16 @@ void World::drain_ports(Guest& guest) {
     }
     return count;
   };
-  const auto partner = [](Side side) { return side == Side::host ? Side::guest : Side::host; };
   Script script;
   script.to_send = 8;
-  for (const Side side : {Side::host, Side::guest}) {
-    while (waiting(side) > 0) {
-      const std::size_t before = waiting(side);
-      const std::uint64_t id = connect(guest, partner(side), "org.sim.port", script);
-      if (id == 0) throw Failure("I6: a port's socket is gone");
-      run_until([&] { return waiting(side) < before && applications_->at(id).over(); }, recovery_ns,
-                "I6: the pairing of a port");
+  const std::uint64_t deadline = env_.now_ns() + recovery_ns;
+  while (waiting(Side::host) + waiting(Side::guest) > 0) {
+    if (env_.now_ns() >= deadline) throw Failure("I6: ports are not paired" + describe());
+    const Side side = waiting(Side::host) > 0 ? Side::guest : Side::host;
+    if (connect(guest, side, "org.sim.port", script) == 0) {
+      throw Failure("I6: a port's socket is gone");
     }
+    run_for(pairing_pause_ns);
   }
 }
 

@@ -92,8 +92,8 @@ void World::configure(Guest& guest) {
     limits.open_backlog_max = static_cast<std::uint32_t>(env_.between(1, 16));
     limits.stream_window_bytes_min = env_.between(1, 40'000);
     limits.stream_window_bytes_max = limits.stream_window_bytes_min * env_.between(1, 20);
-    limits.session_window_bytes = 2 * limits.streams_max * limits.stream_window_bytes_min +
-                                  env_.below(1'000'000);
+    limits.session_window_bytes =
+        2 * limits.streams_max * limits.stream_window_bytes_min + env_.below(1'000'000);
     poll_us = static_cast<std::uint32_t>(env_.below(3) * 50);
   }
   for (auto* config : {&guest.guest_config, &guest.host_config}) {
@@ -104,16 +104,14 @@ void World::configure(Guest& guest) {
   using bridge::EndKind;
   guest.guest_config.run_dir = fmt::format("{}/run-{}", folder_, guest.index);
   guest.host_config.run_dir = folder_ + "/host";
-  guest.guest_config.channels = {
-      channel("org.sim.to-host", EndKind::listen, ""),
-      channel("org.sim.to-guest", EndKind::dial,
-              applications_->service_path(guest.index, Side::guest)),
-      channel("org.sim.port", EndKind::port, "")};
-  guest.host_config.channels = {
-      channel("org.sim.to-guest", EndKind::listen, ""),
-      channel("org.sim.to-host", EndKind::dial,
-              applications_->service_path(guest.index, Side::host)),
-      channel("org.sim.port", EndKind::port, "")};
+  guest.guest_config.channels = {channel("org.sim.to-host", EndKind::listen, ""),
+                                 channel("org.sim.to-guest", EndKind::dial,
+                                         applications_->service_path(guest.index, Side::guest)),
+                                 channel("org.sim.port", EndKind::port, "")};
+  guest.host_config.channels = {channel("org.sim.to-guest", EndKind::listen, ""),
+                                channel("org.sim.to-host", EndKind::dial,
+                                        applications_->service_path(guest.index, Side::host)),
+                                channel("org.sim.port", EndKind::port, "")};
 }
 
 void World::run() {
@@ -242,13 +240,28 @@ std::uint64_t World::connect(Guest& guest, Side side, const std::string& name,
   return applications_->open(guest.index, side, name, socket_path(guest, side, name), script);
 }
 
+std::string World::describe() const {
+  std::string text;
+  for (const auto& guest : guests_) {
+    for (const BridgeProcess* process : {static_cast<BridgeProcess*>(guest->bridge.get()),
+                                         static_cast<BridgeProcess*>(guest->worker.get())}) {
+      if (process == nullptr) continue;
+      const boost::json::object status = process->peer.status();
+      for (const char* part : {"session", "streams", "counters"}) {
+        text += fmt::format("\n  {}: {} {}", process->name, part,
+                            boost::json::serialize(status.at(part)));
+      }
+    }
+  }
+  return text + applications_->describe_active();
+}
+
 void World::run_until(const std::function<bool()>& done, std::uint64_t limit_ns,
                       const std::string& what) {
   const std::uint64_t end = env_.now_ns() + limit_ns;
   while (!done()) {
     if (env_.now_ns() >= end) {
-      throw Failure(fmt::format("I5: {} did not come within {} ms{}", what, limit_ns / ms,
-                                applications_->describe_active()));
+      throw Failure(fmt::format("{} did not come within {} ms{}", what, limit_ns / ms, describe()));
     }
     idle_or_advance(round());
   }

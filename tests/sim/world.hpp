@@ -29,11 +29,11 @@ struct Options {
 struct Result {
   std::string failure;  ///< empty: all promises were kept
   std::uint64_t trace_hash = 0;
-  std::uint64_t steps = 0;          ///< things done
+  std::uint64_t steps = 0;  ///< things done
   double virtual_seconds = 0;
   std::uint64_t applications = 0;
-  std::uint64_t bytes = 0;          ///< that applications received
-  std::uint64_t sessions = 0;       ///< lanes that were made
+  std::uint64_t bytes = 0;     ///< that applications received
+  std::uint64_t sessions = 0;  ///< lanes that were made
   std::array<std::uint64_t, fault_count> hits{};
   /// Of the planned call: whether it came to it.
   bool planned_call_failed = false;
@@ -71,7 +71,7 @@ class World {
     std::uint64_t bridge_due_ns = 0;  ///< when what is not there is started again; 0: never
     std::uint64_t worker_due_ns = 0;
     std::uint64_t domain_due_ns = 0;
-    std::uint64_t noticed_due_ns = 0;  ///< when the broker notices that the domain has gone
+    std::uint64_t noticed_due_ns = 0;       ///< when the broker notices that the domain has gone
     std::uint64_t bad_endings[2] = {0, 0};  ///< of processes that are gone, by role
   };
 
@@ -84,6 +84,7 @@ class World {
   /// Rounds until `done`; throws Failure with `what` when it takes longer than that.
   void run_until(const std::function<bool()>& done, std::uint64_t limit_ns,
                  const std::string& what);
+  std::string describe() const;
   void open_something();
   void open_the_usual();
   std::uint64_t connect(Guest& guest, Side side, const std::string& channel, const Script& script);
