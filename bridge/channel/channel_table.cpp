@@ -121,7 +121,6 @@ void ChannelTable::handle_event(const InputEvent& event) {
   } else if (const auto* away = std::get_if<PeerGoesAway>(&event)) {
     spdlog::info("{}: goes away: {}", peer_name_, escape_untrusted(away->untrusted_reason));
   }
-  raise_all();
 }
 
 void ChannelTable::end_badly(Channel& channel, BadEnding ending) {
@@ -186,6 +185,13 @@ void ChannelTable::deliver(StreamId id, const transport::ReadableSpans& untruste
   }
 }
 
+// An ended stream counts until its last frame has gone and its last byte was read, so there may be
+// room for another long after the connection was closed.
+void ChannelTable::handle_pass_over() {
+  const Mux* current = mux();
+  if (accepts_held_ > 0 && current != nullptr && current->can_open()) raise_all();
+}
+
 void ChannelTable::handle_readable(StreamId id) {
   if (Mux* current = mux_of(id)) {
     current->source_ready(id);
@@ -201,6 +207,7 @@ void ChannelTable::handle_delivered(StreamId id, std::size_t bytes) {
     if (found != connections_.end()) found->second.connection->widen_send_buffer(*window);
   }
   if (current->has_output()) driver_->wake();
+  handle_pass_over();
 }
 
 void ChannelTable::handle_reader_gone(StreamId id) {

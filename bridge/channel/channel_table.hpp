@@ -94,6 +94,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void handle_event(const InputEvent& event) override;
   SourceBytes read_source(StreamId id, const transport::WritableSpans& to) override;
   void deliver(StreamId id, const transport::ReadableSpans& untrusted_payload) override;
+  void handle_pass_over() override;
 
  private:
   struct Joined {

@@ -96,6 +96,7 @@ void SessionDriver::pump() {
   const bool more_output = session_.state() != SessionState::down && pump_output();
   pumping_ = false;
   publish();
+  owner_.handle_pass_over();
   check_lane(more_input);
   if (session_.state() == SessionState::down) {
     ended_.raise();

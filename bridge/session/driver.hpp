@@ -51,6 +51,8 @@ class StreamOwner {
   virtual SourceBytes read_source(StreamId id, const transport::WritableSpans& to) = 0;
   /// Payload for a stream; every byte must be reported by Mux::delivered, now or later.
   virtual void deliver(StreamId id, const transport::ReadableSpans& untrusted_payload) = 0;
+  /// A pass is over: frames have come and gone, and with them whether another stream may be opened.
+  virtual void handle_pass_over() = 0;
 
  protected:
   ~StreamOwner() = default;

@@ -27,6 +27,7 @@ class SilentGuest final : public StreamOwner {
   }
   SourceBytes read_source(StreamId, const transport::WritableSpans&) override { return {0, true}; }
   void deliver(StreamId, const transport::ReadableSpans&) override {}
+  void handle_pass_over() override {}
 
   int opens = 0;
   int resets = 0;

@@ -54,6 +54,7 @@ class Script final : public StreamOwner {
       finished[end->id] = true;
     }
   }
+  void handle_pass_over() override {}
   SourceBytes read_source(StreamId id, const transport::WritableSpans& to) override {
     std::string& text = to_send[id];
     if (text.empty()) {
