@@ -20,12 +20,14 @@ constexpr std::chrono::seconds good_session{1};
 }  // namespace
 
 WorkerLink::WorkerLink(const asio::any_io_executor& executor, transport::XenStore& store,
-                       Peer& peer, const BridgeConfig& config, transport::Domid guest)
+                       Peer& peer, const BridgeConfig& config, transport::Domid guest,
+                       std::string guest_name)
     : executor_(executor),
       store_(store),
       peer_(peer),
       config_(config),
       guest_(guest),
+      guest_name_(std::move(guest_name)),
       pointer_changed_(executor),
       backoff_(milliseconds(config.timeouts.retry_ms_min),
                milliseconds(config.timeouts.retry_ms_max)) {}
@@ -57,7 +59,7 @@ asio::awaitable<std::optional<std::uint64_t>> WorkerLink::read_pointer() {
       co_await store_.read(fmt::format("{}/{}", domain_path(guest_), ring_pointer));
   if (!untrusted_pointer) co_return std::nullopt;
   const auto epoch = parse_epoch(*untrusted_pointer);
-  if (!epoch) spdlog::warn("the guest's {} is not an epoch; ignored", ring_pointer);
+  if (!epoch) spdlog::warn("{}: {} is not an epoch; ignored", guest_name_, ring_pointer);
   co_return epoch;
 }
 
@@ -88,11 +90,11 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
       milliseconds(config_.timeouts.xenstore_ms));
   if (!lane) {
     peer_.set_reason(lane.error().text);
-    spdlog::warn("{}", lane.error().text);
+    spdlog::warn("{}: {}", guest_name_, lane.error().text);
     co_return false;
   }
   const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
-  spdlog::info("session ended: {}", reason);
+  spdlog::info("{}: session ended: {}", guest_name_, reason);
   co_return true;
 }
 

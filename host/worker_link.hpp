@@ -4,6 +4,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <string>
 
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/peer.hpp"
@@ -15,7 +16,8 @@ namespace xenlane::host {
 class WorkerLink {
  public:
   WorkerLink(const boost::asio::any_io_executor& executor, transport::XenStore& store,
-             bridge::Peer& peer, const bridge::BridgeConfig& config, transport::Domid guest);
+             bridge::Peer& peer, const bridge::BridgeConfig& config, transport::Domid guest,
+             std::string guest_name);
 
   /// Runs until the domain has vanished from xenstore.
   boost::asio::awaitable<void> run();
@@ -31,6 +33,7 @@ class WorkerLink {
   bridge::Peer& peer_;
   const bridge::BridgeConfig& config_;
   transport::Domid guest_;
+  std::string guest_name_;  ///< for the log, which all guests' workers share
   transport::Signal pointer_changed_;
   bridge::Backoff backoff_;
   std::uint64_t wanted_ = 1;
