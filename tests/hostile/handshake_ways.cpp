@@ -124,6 +124,13 @@ void silence(Store& store) {
   talk.lane().await_end();
 }
 
+void silence_as_if_alone(Store& store) {
+  Talk talk(store);
+  talk.lane().page().srv_live = 2;
+  talk.lane().wake();
+  talk.lane().await_end();
+}
+
 void half_a_hello(Store& store) {
   Talk talk(store);
   Bytes message = hello(modest_greeting(talk.lane().epoch()));
@@ -199,6 +206,8 @@ constexpr Way ways[] = {
     {"frames-before-welcome", "PINGs and a wrong frame right behind HELLO", frames_before_welcome,
      Verdict::ends, "a frame type that does not exist"},
     {"silence", "lets the host attach and says nothing", silence, Verdict::ends, no_handshake},
+    {"silence-as-if-alone", "the same, its live byte at 'awaiting client'", silence_as_if_alone,
+     Verdict::ends, no_handshake},
     {"half-a-hello", "42 bytes of HELLO and no more", half_a_hello, Verdict::ends, no_handshake},
     {"dripped-hello", "HELLO byte by byte, with a wake-up for each", dripped_hello, Verdict::lives,
      closed},
