@@ -33,6 +33,9 @@ void open_many(Talk& talk, int count, std::string_view name, const auto& then,
   talk.expect_pong();
 }
 
+Bytes nothing(StreamId) {
+  return {};
+}
 Bytes a_reset(StreamId id) {
   return encoded(ResetFrame{id, StreamError::cancelled});
 }
@@ -68,6 +71,12 @@ void open_beyond_streams_max(Store& store) {
   talk.lane().await_end();
 }
 
+void unknown_name_storm(Store& store) {
+  storm(store, [](Talk& talk) { open_many(talk, 5000, "no.such.\x1b[2Jchannel", nothing); });
+}
+void dead_target_storm(Store& store) {
+  storm(store, [](Talk& talk) { open_many(talk, 2000, dead_channel, nothing); });
+}
 void port_storm(Store& store) {
   storm(store, [](Talk& talk) {
     open_many(talk, 2000, port_channel, a_reset, 1);
@@ -109,6 +118,11 @@ void frames_for_one_gone(Store& store) {
   });
 }
 
+void go_away_storm(Store& store) {
+  storm(store, [](Talk& talk) {
+    for (int i = 0; i < 5000; ++i) talk.send(GoAwayFrame{"\x1b[1mnow\r\nerror: really\x07"});
+  });
+}
 void pong_storm(Store& store) {
   storm(store, [](Talk& talk) {
     for (std::uint64_t i = 0; i < 20'000; ++i) talk.send(PongFrame{i});
@@ -206,6 +220,9 @@ constexpr Way ways[] = {
      Verdict::ends, "more unanswered OPENs than the backlog allows"},
     {"open-beyond-streams-max", "one stream more than may be open", open_beyond_streams_max,
      Verdict::ends, "more streams than this side allows"},
+    {"unknown-name-storm", "5000 OPENs of no channel", unknown_name_storm, Verdict::lives, closed},
+    {"dead-target-storm", "2000 OPENs to a target where nobody listens", dead_target_storm,
+     Verdict::lives, closed},
     {"port-storm", "2000 port streams opened and reset, then more than may wait", port_storm,
      Verdict::lives, closed},
     {"open-and-reset-storm", "500 streams opened and reset at once", open_and_reset_storm,
@@ -215,6 +232,7 @@ constexpr Way ways[] = {
     {"reset-storm", "5000 RESETs of one stream", reset_storm_known, Verdict::lives, closed},
     {"frames-for-one-gone", "2500 frames of all types for a stream that is gone",
      frames_for_one_gone, Verdict::lives, closed},
+    {"go-away-storm", "5000 GO_AWAYs with terminal codes", go_away_storm, Verdict::lives, closed},
     {"pong-storm", "20000 PONGs that nobody asked for", pong_storm, Verdict::lives, closed},
     {"ping-flood-unread", "50000 PINGs, no PONG read", ping_flood_unread, Verdict::ends, not_read},
     {"never-reads", "asks for 100 MB and reads nothing", never_reads, Verdict::ends, not_read},
