@@ -59,7 +59,10 @@ asio::awaitable<std::optional<std::uint64_t>> WorkerLink::read_pointer() {
       co_await store_.read(fmt::format("{}/{}", domain_path(guest_), ring_pointer));
   if (!untrusted_pointer) co_return std::nullopt;
   const auto epoch = parse_epoch(*untrusted_pointer);
-  if (!epoch) spdlog::warn("{}: {} is not an epoch; ignored", guest_name_, ring_pointer);
+  if (!epoch && !bad_pointer_told_) {
+    bad_pointer_told_ = true;
+    spdlog::warn("{}: {} is not an epoch; ignored", guest_name_, ring_pointer);
+  }
   co_return epoch;
 }
 
@@ -85,6 +88,7 @@ asio::awaitable<void> WorkerLink::run() {
 }
 
 asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
+  bad_pointer_told_ = false;
   auto lane = co_await transport::async_attach_vchan(
       guest_, fmt::format("{}/{}", domain_path(guest_), ring_path(epoch)),
       milliseconds(config_.timeouts.xenstore_ms));

@@ -36,6 +36,8 @@ class WorkerLink {
   std::string guest_name_;  ///< for the log, which all guests' workers share
   transport::Signal pointer_changed_;
   bridge::Backoff backoff_;
+  bool bad_pointer_told_ =
+      false;  ///< since the last lane: a guest can write one as often as it likes
   std::uint64_t wanted_ = 1;
 };
 

@@ -41,6 +41,10 @@ void pointer_old(Store& store) {
   store.point_at("0");
 }
 
+void pointer_toggled(Store& store) {
+  for (int i = 0; i < 2000; ++i) store.point_at(i % 2 == 0 ? "7x" : "0");
+}
+
 void pointer_deleted(Store& store) {
   Lane lane(store);
   lane.write_keys();
@@ -192,6 +196,8 @@ constexpr Way ways[] = {
     {"pointer-long", "the longest value that xenstored takes", pointer_long, Verdict::ignored,
      no_epoch},
     {"pointer-old", "epochs of lanes long gone", pointer_old, Verdict::ignored},
+    {"pointer-toggled", "2000 changes between two wrong epochs", pointer_toggled, Verdict::ignored,
+     no_epoch},
     {"pointer-deleted", "the pointer made and deleted 200 times", pointer_deleted,
      Verdict::ignored},
     {"pointer-deleted-in-session", "the same while a session is up", pointer_deleted_in_session,
