@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
 #include "bridge/daemon/negotiation.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
@@ -97,9 +100,28 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
     spdlog::warn("{}: {}", guest_name_, lane.error().text);
     co_return false;
   }
+  auto serving = std::make_shared<bool>(true);
+  asio::co_spawn(executor_, watch_pointer(epoch, serving), asio::detached);
   const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
+  *serving = false;
+  pointer_changed_.raise();  // ends watch_pointer
   spdlog::info("{}: session ended: {}", guest_name_, reason);
   co_return true;
+}
+
+// While a ring is in use: a guest that offers a later one has nobody at this one any more, however
+// alive it looks. Nothing clears the live byte of a kernel that was replaced by another (kexec).
+asio::awaitable<void> WorkerLink::watch_pointer(std::uint64_t epoch,
+                                                std::shared_ptr<bool> serving) {
+  while (*serving) {
+    const auto offered = co_await read_pointer();
+    if (!*serving) co_return;
+    if (offered && *offered > epoch) {
+      peer_.leave_session("the guest offers another lane");
+      co_return;
+    }
+    co_await pointer_changed_.wait();
+  }
 }
 
 }  // namespace xenlane::host

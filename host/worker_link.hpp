@@ -4,6 +4,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <memory>
 #include <string>
 
 #include "bridge/daemon/config.hpp"
@@ -26,6 +27,7 @@ class WorkerLink {
   boost::asio::awaitable<bool> raise_wanted(std::uint64_t epoch);
   boost::asio::awaitable<std::optional<std::uint64_t>> read_pointer();
   boost::asio::awaitable<bool> serve(std::uint64_t epoch);
+  boost::asio::awaitable<void> watch_pointer(std::uint64_t epoch, std::shared_ptr<bool> serving);
   boost::asio::awaitable<void> pause();
 
   boost::asio::any_io_executor executor_;

@@ -163,6 +163,17 @@ void dies_before_a_byte(Store& store) {
   ::_exit(0);
 }
 
+/// Neither live byte nor event tell of the first lane's end, as after a kexec in the guest.
+void forgets_its_lane(Store& store) {
+  Talk forgotten(store, {.told_of_death = false});
+  forgotten.shake_hands();
+  forgotten.expect_pong();
+  forgotten.lane().close_event_channel();
+  Talk talk(store);
+  talk.shake_hands();
+  talk.expect_pong();
+}
+
 constexpr std::string_view no_handshake = "no handshake within";
 constexpr std::string_view other_lane = "the guest speaks of another lane than this one";
 constexpr std::string_view closed = "the peer closed the lane";
@@ -215,6 +226,8 @@ constexpr Way ways[] = {
      Verdict::lives, closed},
     {"dies-before-a-byte", "ends without a word as soon as the host is there", dies_before_a_byte,
      Verdict::lives, closed},
+    {"forgets-its-lane", "offers another lane and lets the first one look alive", forgets_its_lane,
+     Verdict::ends, "the guest offers another lane", 1, 1},
 };
 
 }  // namespace
