@@ -85,6 +85,12 @@ asio::awaitable<void> WorkerLink::run() {
     const auto begin = std::chrono::steady_clock::now();
     const bool served = co_await serve(*epoch);
     if (served && std::chrono::steady_clock::now() - begin > good_session) backoff_.reset();
+    if (*epoch == epoch_max) {
+      // There is none that could be asked for; the ring on offer must not be taken again.
+      peer_.set_reason("the guest's epochs are used up; start the domain anew");
+      spdlog::error("{}: its epochs are used up; start the domain anew", guest_name_);
+      for (;;) co_await pointer_changed_.wait();
+    }
     if (!co_await raise_wanted(*epoch + 1)) co_return;
     co_await pause();
   }
