@@ -20,7 +20,8 @@ constexpr std::uint64_t everything = std::uint64_t{1} << 40;
 void open_many(Talk& talk, int count, std::string_view name, const auto& then,
                std::uint8_t shape = 0) {
   const std::size_t backlog = talk.allowed().open_backlog_max;
-  for (std::size_t asked = 0; asked < static_cast<std::size_t>(count);) {
+  const std::size_t all = talk.answers() + static_cast<std::size_t>(count);
+  for (std::size_t asked = talk.answers(); asked < all;) {
     Bytes burst;
     for (std::size_t i = talk.answers() + backlog - asked; i > 0; --i, ++asked) {
       const StreamId id = talk.next_id();
@@ -76,6 +77,14 @@ void unknown_name_storm(Store& store) {
 }
 void dead_target_storm(Store& store) {
   storm(store, [](Talk& talk) { open_many(talk, 2000, dead_channel, nothing); });
+}
+/// Each is dialled again and again until the host's limit for dialling is over; one that was reset
+/// meanwhile must not be.
+void deaf_target_storm(Store& store) {
+  storm(store, [](Talk& talk) {
+    open_many(talk, 500, deaf_channel, a_reset);
+    open_many(talk, 30, deaf_channel, nothing);
+  });
 }
 void port_storm(Store& store) {
   storm(store, [](Talk& talk) {
@@ -197,7 +206,7 @@ void hoard_in_wide_windows(Store& store) {
       if (talk.open(ids.back(), echo_channel) != 0) throw Stuck("no echo");
     }
     talk.give_credit(0);
-    for (std::uint32_t i = 0; i < 8; ++i) {
+    for (std::uint32_t i = 0; i < 16; ++i) {
       std::uint64_t sent = 0;
       talk.send(CreditFrame{ids[i], earned_after});
       talk.read_until("the echo", [&] {
@@ -222,6 +231,8 @@ constexpr Way ways[] = {
      Verdict::ends, "more streams than this side allows"},
     {"unknown-name-storm", "5000 OPENs of no channel", unknown_name_storm, Verdict::lives, closed},
     {"dead-target-storm", "2000 OPENs to a target where nobody listens", dead_target_storm,
+     Verdict::lives, closed},
+    {"deaf-target-storm", "530 OPENs to a target that accepts nobody", deaf_target_storm,
      Verdict::lives, closed},
     {"port-storm", "2000 port streams opened and reset, then more than may wait", port_storm,
      Verdict::lives, closed},

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,8 +27,8 @@ constexpr const char* limits =
     "open_backlog_max = 16\n"
     "stream_window_bytes_min = \"32KiB\"\n"
     "stream_window_bytes_max = \"1MiB\"\n"
-    "session_window_bytes = \"8MiB\"\n";
-constexpr std::uint64_t session_window_bytes = 8 * mib;
+    "session_window_bytes = \"16MiB\"\n";
+constexpr std::uint64_t session_window_bytes = 16 * mib;
 
 /// What a worker may take for a session: its window, and besides it the rings (2 MiB with the
 /// honest bridge), the streams, and what the allocator keeps. Sanitizers keep what was freed.
@@ -53,7 +55,19 @@ std::string milliseconds(int value) {
 /// busy machine has to be within them.
 std::string timeouts() {
   return "[timeouts]\nhandshake_ms = " + milliseconds(500) +
-         "peer_stall_ms = " + milliseconds(1500) + "retry_ms_min = 1\nretry_ms_max = 20\n";
+         "peer_stall_ms = " + milliseconds(1500) + "dial_ms = " + milliseconds(200) +
+         "retry_ms_min = 1\nretry_ms_max = 20\n";
+}
+
+/// A target whose queue of connections is full after one.
+transport::UniqueFd listen_and_never_accept(const std::string& path) {
+  transport::UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  EXPECT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(::listen(listener.get(), 0), 0);
+  return listener;
 }
 
 std::size_t faults_so_far() {
@@ -71,8 +85,10 @@ Scene::Scene() : world_({"web", evil}), log_(world_.dir() + "/log.host") {
   write_file(world_.host_config_path(),
              limits + timeouts() + channels_of(world_.host_config()) +
                  channel("org.host.sink", "dial", world_.service_path("host", "sink")) +
+                 channel("org.host.deaf", "dial", world_.service_path("host", "deaf")) +
                  channel("org.host.dead", "dial", world_.service_path("host", "dead")));
   sink_ = std::make_unique<Service>(world_.service_path("host", "sink"), send_part_and_stay);
+  deaf_ = listen_and_never_accept(world_.service_path("host", "deaf"));
   world_.start_host();
   world_.start_guest("web");
   EXPECT_TRUE(world_.wait_session("web"));

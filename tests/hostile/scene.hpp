@@ -42,6 +42,7 @@ class Scene {
   tests::World world_;
   LogTail log_;
   std::unique_ptr<tests::Service> sink_;
+  transport::UniqueFd deaf_;
   std::optional<tests::Flood> to_guest_;
   std::optional<tests::Flood> to_host_;
   std::optional<Watched> worker_;

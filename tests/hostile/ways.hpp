@@ -48,6 +48,8 @@ std::vector<Group> groups();
 inline constexpr std::string_view echo_channel = "org.host.echo";
 /// Says "part", then neither reads nor sends nor ends.
 inline constexpr std::string_view sink_channel = "org.host.sink";
+/// Its target listens and never accepts.
+inline constexpr std::string_view deaf_channel = "org.host.deaf";
 /// Nobody listens at its target.
 inline constexpr std::string_view dead_channel = "org.host.dead";
 inline constexpr std::string_view source_channel = "org.host.source";
