@@ -3,9 +3,17 @@
 // ends with a line that counts them.
 #include <gtest/gtest.h>
 
+#include <ostream>
+
 #include "tests/hostile/scene.hpp"
 
 namespace xenlane::hostile {
+
+/// ctest lists groups by what this prints.
+void PrintTo(const Group& group, std::ostream* out) {
+  *out << group.name;
+}
+
 namespace {
 
 class HostileGuest : public ::testing::TestWithParam<Group> {
