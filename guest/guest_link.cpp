@@ -3,9 +3,9 @@
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 
 #include "bridge/daemon/negotiation.hpp"
+#include "transport/base/spawn.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
 namespace xenlane::guest {
@@ -54,6 +54,7 @@ asio::awaitable<void> GuestLink::learn_identity() {
     epoch_ = parse_epoch(*last).value_or(0);
   }
   co_await store_.remove(std::string(guest_folder));
+  restored_ = false;
   backoff_.reset();
 }
 
@@ -83,9 +84,12 @@ asio::awaitable<void> GuestLink::run() {
     const auto wish = co_await read_wish();
     if (wish.state == WishState::present) {
       told = false;
+      // Of a restoration while nothing was on offer, nothing else tells.
+      const auto domid = co_await store_.read("domid");
+      const bool renamed = domid && transport::parse_domid(*domid) != domid_;
+      if (restored_ || renamed) co_await learn_identity();
       // The host paces what it asks for; what this side paces is set-ups that fail.
       if (co_await serve(wish)) backoff_.reset();
-      if (restored_) co_await learn_identity();
       if (superseded_) continue;
     }
     if (wish.state != WishState::absent) {
@@ -101,7 +105,6 @@ asio::awaitable<void> GuestLink::run() {
 
 asio::awaitable<bool> GuestLink::serve(const HostWish& wish) {
   superseded_ = false;
-  restored_ = false;
   const std::uint64_t epoch = std::max(epoch_ + 1, wish.epoch);
   if (epoch > epoch_max) {
     peer_.set_reason("the epochs are used up; restart the guest");
@@ -140,7 +143,7 @@ asio::awaitable<bool> GuestLink::serve(const HostWish& wish) {
   }
   spdlog::debug("offered epoch {} with rings of {} KiB", epoch, (*lane)->send_ring_bytes() / 1024);
   auto serving = std::make_shared<bool>(true);
-  asio::co_spawn(executor_, watch_wish(serving), asio::detached);
+  asio::co_spawn(executor_, watch_wish(serving), transport::or_throw);
   const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
   *serving = false;
   wish_changed_.raise();  // ends watch_wish

@@ -5,7 +5,6 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
@@ -16,6 +15,7 @@
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/program.hpp"
 #include "guest/guest_link.hpp"
+#include "transport/base/spawn.hpp"
 
 namespace {
 
@@ -61,7 +61,7 @@ int run(const BridgeConfig& config) {
   });
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   signals.async_wait([&](const auto&, int) { context.stop(); });
-  asio::co_spawn(executor, link.run(), asio::detached);
+  asio::co_spawn(executor, link.run(), transport::or_throw);
   spdlog::info("xenlane-guest {} serves {} channels in {}", XENLANE_VERSION,
                peer.channels().channels().size(), config.run_dir);
   context.run();

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -17,6 +16,7 @@
 #include "bridge/channel/text.hpp"
 #include "bridge/daemon/negotiation.hpp"
 #include "bridge/daemon/program.hpp"
+#include "transport/base/spawn.hpp"
 
 namespace xenlane::host {
 
@@ -199,7 +199,7 @@ asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
     co_return;
   }
   spdlog::info("guest {} (domain {}): serving in {}", guest->identity.name, domid, folder);
-  asio::co_spawn(executor_, keep_worker(guest), asio::detached);
+  asio::co_spawn(executor_, keep_worker(guest), transport::or_throw);
 }
 
 void Broker::stop_guest(Domid domid) {

@@ -6,7 +6,6 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
@@ -16,6 +15,7 @@
 #include "bridge/daemon/program.hpp"
 #include "host/broker.hpp"
 #include "host/worker.hpp"
+#include "transport/base/spawn.hpp"
 
 namespace {
 
@@ -80,8 +80,8 @@ int run_broker(const BridgeConfig& config, const Options& options) {
                 {"uptime_s", std::chrono::duration_cast<std::chrono::seconds>(uptime).count()},
                 {"guests", broker.status()}};
       });
-  asio::co_spawn(executor, stop_on_signal(context, broker), asio::detached);
-  asio::co_spawn(executor, broker.run(), asio::detached);
+  asio::co_spawn(executor, stop_on_signal(context, broker), transport::or_throw);
+  asio::co_spawn(executor, broker.run(), transport::or_throw);
   spdlog::info("xenlane-host {} serves in {}", XENLANE_VERSION, config.run_dir);
   context.run();
   return exit_ok;

@@ -17,6 +17,7 @@
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/program.hpp"
 #include "host/worker_link.hpp"
+#include "transport/base/spawn.hpp"
 
 namespace xenlane::host {
 
@@ -71,7 +72,10 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
                         });
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   signals.async_wait([&](const auto&, int) { context.stop(); });
-  asio::co_spawn(executor, link.run(), [&](const std::exception_ptr&) { context.stop(); });
+  asio::co_spawn(executor, link.run(), [&](const std::exception_ptr& exception) {
+    transport::or_throw(exception);
+    context.stop();
+  });
   context.run();
   peer.stop_session("shutting down");
   return exit_ok;

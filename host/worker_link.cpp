@@ -4,9 +4,9 @@
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 
 #include "bridge/daemon/negotiation.hpp"
+#include "transport/base/spawn.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
 namespace xenlane::host {
@@ -107,7 +107,7 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
     co_return false;
   }
   auto serving = std::make_shared<bool>(true);
-  asio::co_spawn(executor_, watch_pointer(epoch, serving), asio::detached);
+  asio::co_spawn(executor_, watch_pointer(epoch, serving), transport::or_throw);
   const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
   *serving = false;
   pointer_changed_.raise();  // ends watch_pointer
@@ -115,15 +115,16 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
   co_return true;
 }
 
-// While a ring is in use: a guest that offers a later one has nobody at this one any more, however
-// alive it looks. Nothing clears the live byte of a kernel that was replaced by another (kexec).
+// A guest that offers a later ring has left this one. As a rule the ring itself tells; but a guest
+// that died with its event lost and nothing outstanding tells in no other way, nor does one whose
+// kernel was replaced by another (kexec): its live byte stays as it was.
 asio::awaitable<void> WorkerLink::watch_pointer(std::uint64_t epoch,
                                                 std::shared_ptr<bool> serving) {
   while (*serving) {
     const auto offered = co_await read_pointer();
     if (!*serving) co_return;
     if (offered && *offered > epoch) {
-      peer_.leave_session("the guest offers another lane");
+      peer_.leave_session("the guest offers a new lane");
       co_return;
     }
     co_await pointer_changed_.wait();

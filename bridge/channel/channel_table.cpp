@@ -2,14 +2,15 @@
 // and dialling, is in local_ends.cpp.
 #include "bridge/channel/channel_table.hpp"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <cerrno>
 #include <cstring>
 
 #include "bridge/channel/text.hpp"
+#include "transport/base/spawn.hpp"
 
 namespace xenlane::bridge {
 
@@ -212,6 +213,12 @@ void ChannelTable::handle_reader_gone(StreamId id) {
   }
 }
 
+void ChannelTable::handle_broken(StreamId id, int error) {
+  if (Mux* current = mux_of(id)) current->reset(id, StreamError::broken);
+  break_stream(id, error, fmt::format("writing to the local program: {}", std::strerror(error)));
+  if (driver_ != nullptr) driver_->wake();
+}
+
 void ChannelTable::handle_closed(StreamId id) {
   const auto found = connections_.find(id);
   if (found == connections_.end()) return;
@@ -252,8 +259,7 @@ void ChannelTable::handle_open(const OpenRequested& open) {
     channel->waiting_remote.push_back(open.id);
     pair_port(*channel);
   } else {
-    boost::asio::co_spawn(executor_, dial(open.id, *channel, session_count_),
-                          boost::asio::detached);
+    boost::asio::co_spawn(executor_, dial(open.id, *channel, session_count_), transport::or_throw);
   }
 }
 

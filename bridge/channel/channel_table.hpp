@@ -115,6 +115,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void handle_readable(StreamId id) override;
   void handle_delivered(StreamId id, std::size_t bytes) override;
   void handle_reader_gone(StreamId id) override;
+  void handle_broken(StreamId id, int error) override;
   void handle_closed(StreamId id) override;
 
   Mux* mux() { return driver_ != nullptr ? driver_->mux() : nullptr; }

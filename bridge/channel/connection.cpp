@@ -105,8 +105,9 @@ void Connection::deliver(const transport::ReadableSpans& bytes) {
     if (written >= 0) {
       sent = static_cast<std::size_t>(written);
     } else if (!would_block(errno)) {
+      const int error = errno;
       owner_->handle_delivered(id_, bytes.size());
-      drop_output();
+      write_failed(error);
       return;
     }
   }
@@ -150,8 +151,9 @@ void Connection::flush() {
     const ssize_t written =
         ::send(socket_.native_handle(), front.data(), front.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (written < 0 && !would_block(errno)) {
+      const int error = errno;
       if (flushed > 0) owner_->handle_delivered(id_, flushed);
-      drop_output();
+      write_failed(error);
       return;
     }
     if (written <= 0) break;
@@ -172,6 +174,16 @@ void Connection::finish_writing() {
   writing_over_ = true;
   ::shutdown(socket_.native_handle(), SHUT_WR);
   close_if_done();
+}
+
+// An application that reads no more is a way to end (socket(7), EPIPE). Anything else, as a kernel
+// that is out of memory, would leave it with a part of the stream and an end that looks good.
+void Connection::write_failed(int error) {
+  if (error == EPIPE || error == ECONNRESET) {
+    drop_output();
+  } else {
+    owner_->handle_broken(id_, error);
+  }
 }
 
 // The application is gone or reads no more: what was for it goes nowhere.

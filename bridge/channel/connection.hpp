@@ -18,7 +18,7 @@
 namespace xenlane::bridge {
 
 /// What a connection tells whoever owns it. None of these may destroy the connection except
-/// handle_closed, which is always the last.
+/// handle_closed and handle_broken, each of which is always the last.
 class ConnectionOwner {
  public:
   ConnectionOwner() = default;
@@ -31,6 +31,9 @@ class ConnectionOwner {
   virtual void handle_delivered(StreamId id, std::size_t bytes) = 0;
   /// The application reads no more.
   virtual void handle_reader_gone(StreamId id) = 0;
+  /// The application is there, and yet the kernel does not take its bytes: they are lost to it.
+  /// The owner is to close() the connection.
+  virtual void handle_broken(StreamId id, int error) = 0;
   /// Both directions are over and everything is flushed.
   virtual void handle_closed(StreamId id) = 0;
 
@@ -92,6 +95,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   void wait_writable();
   void flush();
+  void write_failed(int error);
   void drop_output();
   void watch_hang_up();
 

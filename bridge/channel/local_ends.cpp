@@ -6,12 +6,12 @@
 #include <sys/un.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <cerrno>
 #include <cstring>
 
 #include "bridge/channel/channel_table.hpp"
+#include "transport/base/spawn.hpp"
 
 namespace xenlane::bridge {
 
@@ -66,7 +66,7 @@ void ChannelTable::add(ChannelConfig config, std::string socket_path, UniqueFd l
   channel.socket_path = std::move(socket_path);
   channel.listener = std::move(listener);
   if (channel.listener) {
-    asio::co_spawn(executor_, accept_connections(channel), asio::detached);
+    asio::co_spawn(executor_, accept_connections(channel), transport::or_throw);
   }
 }
 

@@ -227,7 +227,7 @@ constexpr Way ways[] = {
     {"dies-before-a-byte", "ends without a word as soon as the host is there", dies_before_a_byte,
      Verdict::lives, closed},
     {"forgets-its-lane", "offers another lane and lets the first one look alive", forgets_its_lane,
-     Verdict::ends, "the guest offers another lane", 1, 1},
+     Verdict::ends, "the guest offers a new lane", 1, 1},
 };
 
 }  // namespace

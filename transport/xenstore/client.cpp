@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
@@ -18,6 +17,7 @@
 #include <map>
 #include <set>
 
+#include "transport/base/spawn.hpp"
 #include "transport/base/unique_fd.hpp"
 
 #pragma GCC diagnostic push
@@ -261,7 +261,7 @@ std::uint32_t XenStore::Connection::enqueue(std::uint32_t type, std::uint32_t tr
   outbox_.push_back(std::move(message));
   if (!flushing_) {
     flushing_ = true;
-    asio::co_spawn(executor_, flush_outbox(), asio::detached);
+    asio::co_spawn(executor_, flush_outbox(), transport::or_throw);
   }
   return header.req_id;
 }
@@ -337,7 +337,7 @@ void XenStore::Connection::watch(std::string path, Signal& signal) {
 XenStore::XenStore(const asio::any_io_executor& executor, std::string path,
                    std::chrono::milliseconds deadline)
     : connection_(std::make_shared<Connection>(executor, std::move(path), deadline)) {
-  asio::co_spawn(executor, connection_->run(), asio::detached);
+  asio::co_spawn(executor, connection_->run(), transport::or_throw);
 }
 
 XenStore::~XenStore() {

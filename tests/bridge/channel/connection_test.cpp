@@ -22,10 +22,12 @@ struct Heard final : ConnectionOwner {
   int readable = 0;
   std::size_t delivered = 0;
   int reader_gone = 0;
+  int broken = 0;  ///< errno
   int closed = 0;
   void handle_readable(StreamId) override { ++readable; }
   void handle_delivered(StreamId, std::size_t bytes) override { delivered += bytes; }
   void handle_reader_gone(StreamId) override { ++reader_gone; }
+  void handle_broken(StreamId, int error) override { broken = error; }
   void handle_closed(StreamId) override { ++closed; }
 };
 

@@ -70,6 +70,7 @@ class StoreServer::Impl : public std::enable_shared_from_this<Impl> {
   void carry_out(const Outcome& outcome, ConnectionId requester = 0,
                  std::shared_ptr<RequestTicket> ticket = nullptr);
   void set_mute(bool mute);
+  void drop_connections();
   void close_all();
 
   Store& store() { return store_; }
@@ -320,10 +321,14 @@ void StoreServer::Impl::set_mute(bool mute) {
   serve_all();
 }
 
+void StoreServer::Impl::drop_connections() {
+  while (!clients_.empty()) drop(clients_.begin()->first);
+}
+
 void StoreServer::Impl::close_all() {
   for (const auto& listener : listeners_) close_listener(*listener);
   listeners_.clear();
-  while (!clients_.empty()) drop(clients_.begin()->first);
+  drop_connections();
 }
 
 StoreServer::StoreServer(boost::asio::io_context& io, Quotas quotas)
@@ -355,6 +360,14 @@ std::optional<std::string> StoreServer::read(std::string_view path) const {
 
 void StoreServer::write(std::string_view path, std::string_view value) {
   impl_->carry_out(impl_->store().write(path, value));
+}
+
+void StoreServer::erase(std::string_view path) {
+  impl_->carry_out(impl_->store().erase(path));
+}
+
+void StoreServer::drop_connections() {
+  impl_->drop_connections();
 }
 
 void StoreServer::set_mute(bool mute) {

@@ -58,6 +58,12 @@ class StoreServer {
   /// Sets the node's value, makes missing parents, fires watches. Malformed paths are ignored.
   void write(std::string_view path, std::string_view value);
 
+  /// Removes the node and everything below it, fires watches. A path without a node is ignored.
+  void erase(std::string_view path);
+
+  /// Closes every connection, as a xenstored that dies does. New ones are served as ever.
+  void drop_connections();
+
   /// While true the server accepts nothing, reads nothing and sends nothing: a xenstored that
   /// hangs. Connections made meanwhile wait in the listen backlog.
   void set_mute(bool mute);

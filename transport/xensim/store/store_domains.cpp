@@ -164,6 +164,12 @@ Outcome Store::write(std::string_view path, std::string_view value) {
   return fire_all(changes);
 }
 
+Outcome Store::erase(std::string_view path) {
+  std::vector<Change> changes;
+  tree_.remove(Actor{}, std::string(path), changes);
+  return fire_all(changes);
+}
+
 Usage Store::usage(Domid domid) const {
   const auto found = tree_.domains().find(domid);
   if (found == tree_.domains().end()) return {};

@@ -1,0 +1,113 @@
+// The simulated processes: the product's guest bridge and host worker, each on an event loop of its
+// own that the simulator turns one handler at a time, and the xenstored that both talk to. They are
+// put together as guest/main.cpp and host/worker.cpp do it; what is missing is their control
+// socket, their signals and their log.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bridge/daemon/config.hpp"
+#include "bridge/daemon/listeners.hpp"
+#include "bridge/daemon/peer.hpp"
+#include "guest/guest_link.hpp"
+#include "host/worker_link.hpp"
+#include "tests/sim/environment.hpp"
+#include "tests/sim/link.hpp"
+#include "transport/xensim/store/server.hpp"
+#include "transport/xenstore/client.hpp"
+
+namespace xenlane::sim {
+
+using transport::Domid;
+
+struct Process {
+  Process(std::string process_name, Domid process_domid)
+      : name(std::move(process_name)), domid(process_domid) {}
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  virtual ~Process() = default;
+
+  /// Runs at most one handler. False when there was nothing to do. An exception that nobody
+  /// catches is this process's end: `dead` is set.
+  bool step();
+  bool frozen() const { return environment()->now_ns() < frozen_until_ns; }
+
+  std::string name;
+  Domid domid;
+  boost::asio::io_context context{1};
+  std::uint64_t frozen_until_ns = 0;
+  bool dead = false;
+  bool spared = false;  ///< its calls do not fail
+};
+
+/// Runs something as that process: what it asks of the kernel is the environment's to answer.
+template <typename Work>
+void run_as(Process& process, Work work) {
+  struct Running {
+    explicit Running(Process& now) { environment()->running = &now; }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running() { environment()->running = nullptr; }
+  } running(process);
+  work();
+}
+
+struct StoreProcess : Process {
+  StoreProcess() : Process("xenstored", 0), server(context, xensim::Quotas{}) { spared = true; }
+  xensim::StoreServer server;
+  bool answers = true;
+};
+
+/// The part of Xen that the bridges see by way of libxenvchan: which rings are on offer.
+struct Hypervisor {
+  explicit Hypervisor(StoreProcess& xenstored) : store(xenstored) {}
+
+  StoreProcess& store;
+  std::map<std::string, std::weak_ptr<Link>> offers;  ///< by absolute xenstore path
+  std::vector<std::weak_ptr<Link>> links;
+  std::uint64_t links_made = 0;
+  std::vector<std::unique_ptr<transport::Lane>> abandoned;
+
+  /// Links that somebody still holds an end of.
+  std::vector<std::shared_ptr<Link>> live_links();
+};
+
+/// The hypervisor of the simulation under way.
+Hypervisor*& hypervisor();
+
+/// A bridge as both sides have it.
+struct BridgeProcess : Process {
+  BridgeProcess(std::string process_name, Domid process_domid, const bridge::BridgeConfig& bridge,
+                const std::string& store_path, bridge::Role role, const std::string& peer_name);
+
+  /// I4 and what the mux promises; throws Failure.
+  void check_limits();
+  /// Streams that ended otherwise than by both applications.
+  std::uint64_t bad_endings() const;
+
+  const bridge::BridgeConfig& config;
+  transport::XenStore store;
+  bridge::Peer peer;
+};
+
+struct GuestProcess final : BridgeProcess {
+  GuestProcess(Domid process_domid, const bridge::BridgeConfig& bridge,
+               const std::string& store_path);
+  bridge::ListenerFiles files;
+  guest::GuestLink link;
+};
+
+/// Channel name and listening socket, as the broker hands them down.
+using Listeners = std::vector<std::pair<std::string, transport::UniqueFd>>;
+
+struct WorkerProcess final : BridgeProcess {
+  WorkerProcess(Domid guest, const bridge::BridgeConfig& bridge, const std::string& store_path,
+                const std::string& guest_name, const Listeners& inherited);
+  host::WorkerLink link;
+};
+
+}  // namespace xenlane::sim

@@ -1,0 +1,181 @@
+// What must hold: the invariants I1 to I6 of docs/architecture.md. I1 and the half of I2 that a
+// single reader can see are checked where bytes are read (applications.cpp); here is the rest.
+#include <fmt/format.h>
+
+#include "tests/sim/world.hpp"
+
+namespace xenlane::sim {
+
+namespace {
+
+constexpr std::uint64_t s = 1'000'000'000;
+
+/// I6: service is back within this after the last fault has ended.
+constexpr std::uint64_t recovery_ns = 10 * s;
+/// How long the applications of the time of faults may take to come to their ends.
+constexpr std::uint64_t endings_ns = 30 * s;
+/// How long the model waits before it gives up on partners that have not come.
+constexpr std::uint64_t pairing_ns = 5 * s;
+/// After each partner for a port: its stream has to be asked for, and a wake-up may be lost.
+constexpr std::uint64_t pairing_pause_ns = s / 10;
+constexpr std::uint64_t quiet_ns = 5 * s;
+/// Things that may happen in that time in a bridge and a worker that have nothing to do.
+constexpr std::uint64_t quiet_steps_max = 12;
+/// Nodes in xenstore that one guest's bridge may own: a ring or two, their folders, the pointer.
+constexpr std::size_t nodes_max = 24;
+
+std::uint64_t number(const boost::json::object& status, const char* part, const char* name) {
+  const auto* found = status.at(part).as_object().if_contains(name);
+  return found != nullptr && !found->is_null() ? found->to_number<std::uint64_t>() : 0;
+}
+
+}  // namespace
+
+std::uint64_t World::bad_endings(const Guest& guest, Side side) const {
+  std::uint64_t count = guest.bad_endings[static_cast<std::size_t>(side)];
+  const BridgeProcess* process = guest.bridge.get();
+  if (side == Side::host) process = guest.worker.get();
+  if (process != nullptr) count += process->bad_endings();
+  return count;
+}
+
+void World::check_always() {
+  for (const auto& guest : guests_) {
+    for (BridgeProcess* process : {static_cast<BridgeProcess*>(guest->bridge.get()),
+                                   static_cast<BridgeProcess*>(guest->worker.get())}) {
+      if (process != nullptr) process->check_limits();
+    }
+    check_endings(*guest);
+    if (const auto nodes = store_->server.usage(guest->domid).nodes; nodes > nodes_max) {
+      throw Failure(fmt::format("I4: guest {} owns {} nodes in xenstore", guest->index, nodes));
+    }
+    const bool up = guest->bridge && guest->bridge->peer.session_up();
+    if (guest->spared && guest->was_up && !up) {
+      throw Failure(
+          fmt::format("I3: guest {} lost its session to the faults of others", guest->index));
+    }
+    guest->was_up = guest->was_up || up;
+  }
+}
+
+// I2: an end of file that comes early is explained by an ending that the bridge there has counted
+// as bad, or by a partner that left before it had said who it was.
+void World::check_endings(Guest& guest) {
+  for (const Side side : {Side::host, Side::guest}) {
+    const Endings& endings = applications_->endings(guest.index, side);
+    const std::uint64_t explained = bad_endings(guest, side) + applications_->nameless(guest.index);
+    if (endings.unexplained > explained) {
+      throw Failure(fmt::format("I2: guest {}, {} side: {} early ends of file, {} explained{}",
+                                guest.index, side == Side::host ? "host" : "guest",
+                                endings.unexplained, explained, applications_->describe_active()));
+    }
+  }
+}
+
+void World::settle() {
+  const std::uint64_t deadline = env_.now_ns() + recovery_ns;
+  applications_->finish_all();
+  run_until(
+      [this] {
+        for (const auto& guest : guests_) {
+          const bool up = guest->bridge && guest->worker && guest->bridge->peer.session_up() &&
+                          guest->worker->peer.session_up();
+          if (!up) return false;
+        }
+        return true;
+      },
+      recovery_ns, "I6: a session");
+  // Connections to a port that wait for a partner are streams like others: where few are allowed,
+  // they may be all.
+  applications_->drop_unpaired();
+  for (const auto& guest : guests_) drain_ports(*guest);
+  for (const auto& guest : guests_) {
+    probe(*guest, Side::host, deadline);
+    probe(*guest, Side::guest, deadline);
+  }
+  const std::uint64_t give_up = env_.now_ns() + pairing_ns;
+  bool dropped = false;
+  run_until(
+      [&] {
+        if (!dropped && env_.now_ns() >= give_up) {
+          dropped = true;
+          applications_->drop_unpaired();
+        }
+        return applications_->active() == 0;
+      },
+      endings_ns, "I5: the end of every connection");
+  for (const auto& guest : guests_) drain_ports(*guest);
+  check_always();
+  // Without work nothing may happen, but for what is still on its way.
+  run_for(quiet_ns);
+  const std::uint64_t steps_before = steps_;
+  run_for(quiet_ns);
+  if (steps_ - steps_before > quiet_steps_max * guests_.size()) {
+    throw Failure(
+        fmt::format("idle bridges did {} things in {} s", steps_ - steps_before, quiet_ns / s));
+  }
+  for (const auto& guest : guests_) check_nothing_left(*guest);
+}
+
+// A new connection works, in full and both ways. One that meets a session which is about to be
+// found dead may fail, in good order, and is made again.
+void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
+  Script script;
+  script.to_send = 20'000;
+  const char* channel = side == Side::host ? "org.sim.to-guest" : "org.sim.to-host";
+  for (;;) {
+    const std::uint64_t id = connect(guest, side, channel, script);
+    if (id != 0) {
+      run_until([&] { return applications_->at(id).over(); }, recovery_ns, "I6: a new connection");
+      const Application& probe = applications_->at(id);
+      if (probe.clean && probe.sent == script.to_send && probe.partner != 0) return;
+    } else {
+      run_for(s / 100);
+    }
+    if (env_.now_ns() >= deadline_ns) {
+      throw Failure(
+          fmt::format("I6: guest {}: no connection to {} worked within {} s after the "
+                      "last fault",
+                      guest.index, channel, recovery_ns / s));
+    }
+  }
+}
+
+// A port keeps what a connection said that has gone again, for a partner to come: here it comes.
+// Some of those that wait turn out to have left without a word, and then the partner is the next to
+// wait for one.
+void World::drain_ports(Guest& guest) {
+  const auto waiting = [&](Side side) {
+    std::size_t count = 0;
+    for (const auto& channel : guest.worker->peer.channels().channels()) {
+      count += side == Side::host ? channel->waiting_local.size() : channel->waiting_remote.size();
+    }
+    return count;
+  };
+  Script script;
+  script.to_send = 8;
+  const std::uint64_t deadline = env_.now_ns() + recovery_ns;
+  while (waiting(Side::host) + waiting(Side::guest) > 0) {
+    if (env_.now_ns() >= deadline) throw Failure("I6: ports are not paired" + describe());
+    const Side side = waiting(Side::host) > 0 ? Side::guest : Side::host;
+    if (connect(guest, side, "org.sim.port", script) == 0) {
+      throw Failure("I6: a port's socket is gone");
+    }
+    run_for(pairing_pause_ns);
+  }
+}
+
+void World::check_nothing_left(Guest& guest) {
+  for (const BridgeProcess* process : {static_cast<BridgeProcess*>(guest.bridge.get()),
+                                       static_cast<BridgeProcess*>(guest.worker.get())}) {
+    const boost::json::object status = process->peer.status();
+    const std::uint64_t streams = number(status, "streams", "open");
+    const std::uint64_t held = number(status, "counters", "held_bytes");
+    if (streams != 0 || held != 0) {
+      throw Failure(fmt::format("{}: {} streams and {} held bytes are left of nothing",
+                                process->name, streams, held));
+    }
+  }
+}
+
+}  // namespace xenlane::sim

@@ -1,0 +1,270 @@
+#include "tests/sim/world.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <stdlib.h>
+
+#include <algorithm>
+
+namespace xenlane::sim {
+
+namespace {
+
+constexpr std::uint64_t us = 1'000;
+constexpr std::uint64_t ms = 1'000'000;
+
+/// How long the time of faults lasts at most, by the virtual clock.
+constexpr std::uint64_t faults_ns_min = 500 * ms;
+constexpr std::uint64_t faults_ns_max = 12'000 * ms;
+constexpr std::uint64_t idle_ns_min = 200 * us;
+constexpr std::uint64_t idle_ns_max = 20 * ms;
+/// Handlers of one process that run before another has its turn, at most.
+constexpr std::uint64_t handlers_max = 6;
+constexpr std::size_t applications_max = 40;
+
+bridge::ChannelConfig channel(const std::string& name, bridge::EndKind end,
+                              const std::string& target) {
+  bridge::ChannelConfig config{.name = bridge::ChannelName::parse(name).value(), .end = end};
+  if (!target.empty()) config.target = bridge::UnixTarget::parse("unix:" + target).value();
+  return config;
+}
+
+}  // namespace
+
+Result simulate(const Options& options) {
+  Result result;
+  {
+    World world(options);
+    try {
+      world.run();
+    } catch (const std::exception& failure) {
+      result.failure = failure.what();
+    }
+    world.collect(result);
+  }
+  return result;
+}
+
+World::World(const Options& options) : options_(options), env_(options.seed) {
+  env_.print_trace = options.print_trace;
+  char path[] = "/tmp/xenlane-sim-XXXXXX";
+  if (::mkdtemp(path) == nullptr) throw Failure("mkdtemp");
+  folder_ = path;
+  environment() = &env_;
+  if (options_.random) env_.draw_faults();
+  store_ = std::make_unique<StoreProcess>();
+  store_->server.listen(0, folder_ + "/xs-host");
+  hypervisor_ = std::make_unique<Hypervisor>(*store_);
+  sim::hypervisor() = hypervisor_.get();
+  applications_ = std::make_unique<Applications>(folder_);
+  const std::size_t guests = options_.random ? env_.between(1, 3) : 1;
+  for (std::size_t i = 0; i < guests; ++i) {
+    auto& guest = *guests_.emplace_back(std::make_unique<Guest>());
+    guest.index = i;
+    guest.name = fmt::format("guest{}", i);
+    guest.spared = i > 0 && env_.one_in(2);
+    if (guest.spared) applications_->spare(i);
+    configure(guest);
+    applications_->serve(i, Side::host);
+    applications_->serve(i, Side::guest);
+    make_domain(guest, false);
+    serve_guest(guest);
+  }
+}
+
+World::~World() {
+  guests_.clear();
+  hypervisor_->abandoned.clear();
+  sim::hypervisor() = nullptr;
+  applications_.reset();
+  hypervisor_.reset();
+  store_.reset();
+  environment() = nullptr;
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void World::configure(Guest& guest) {
+  bridge::Limits limits;
+  std::uint32_t poll_us = 100;
+  if (options_.random) {
+    limits.streams_max = static_cast<std::uint32_t>(env_.between(2, 64));
+    limits.open_backlog_max = static_cast<std::uint32_t>(env_.between(1, 16));
+    limits.stream_window_bytes_min = env_.between(1, 40'000);
+    limits.stream_window_bytes_max = limits.stream_window_bytes_min * env_.between(1, 20);
+    limits.session_window_bytes =
+        2 * limits.streams_max * limits.stream_window_bytes_min + env_.below(1'000'000);
+    poll_us = static_cast<std::uint32_t>(env_.below(3) * 50);
+  }
+  for (auto* config : {&guest.guest_config, &guest.host_config}) {
+    config->limits = limits;
+    config->vchan.poll_us_max = poll_us;
+    config->vchan.ring_bytes_max = 1U << (12 + env_.below(5));
+  }
+  using bridge::EndKind;
+  guest.guest_config.run_dir = fmt::format("{}/run-{}", folder_, guest.index);
+  guest.host_config.run_dir = folder_ + "/host";
+  guest.guest_config.channels = {channel("org.sim.to-host", EndKind::listen, ""),
+                                 channel("org.sim.to-guest", EndKind::dial,
+                                         applications_->service_path(guest.index, Side::guest)),
+                                 channel("org.sim.port", EndKind::port, "")};
+  guest.host_config.channels = {channel("org.sim.to-guest", EndKind::listen, ""),
+                                channel("org.sim.to-host", EndKind::dial,
+                                        applications_->service_path(guest.index, Side::host)),
+                                channel("org.sim.port", EndKind::port, "")};
+}
+
+void World::run() {
+  if (!options_.random) {
+    // A session first, so that the first step of the story is the first that can go wrong.
+    run_until([this] { return guests_[0]->bridge && guests_[0]->bridge->peer.session_up(); },
+              20'000 * ms, "the first session");
+    if (options_.failing_call) {
+      env_.fail_call(options_.failing_call->first, options_.failing_call->second);
+    }
+    steps_ = 0;
+    open_the_usual();
+    run_for(100 * ms);
+  } else {
+    env_.allow_faults(true);
+    const std::uint64_t end = env_.now_ns() + env_.between(faults_ns_min, faults_ns_max);
+    while (env_.now_ns() < end) {
+      idle_or_advance(round());
+      strike();
+      open_something();
+    }
+    mend();
+  }
+  settle();
+}
+
+void World::collect(Result& result) const {
+  result.trace_hash = env_.hash();
+  result.steps = steps_;
+  result.virtual_seconds = env_.now_s() - 1000;
+  result.applications = applications_->opened();
+  result.bytes = applications_->bytes_received();
+  result.sessions = hypervisor_->links_made;
+  result.hits = env_.hits();
+}
+
+void World::count_step() {
+  ++steps_;
+  env_.mix(steps_);
+  if (options_.cut_after_steps && steps_ == *options_.cut_after_steps) cut_links(false);
+}
+
+// Everybody gets a turn, beginning with somebody else each time. True when anything happened.
+bool World::round() {
+  ++rounds_;
+  bool moved = false;
+  const auto turn = [&](Process* process) {
+    if (process == nullptr || process->frozen()) return;
+    for (std::uint64_t i = 1 + env_.below(handlers_max); i > 0 && !process->dead; --i) {
+      if (!process->step()) break;
+      count_step();
+      moved = true;
+    }
+  };
+  if (store_->answers || env_.one_in(8)) turn(store_.get());
+  const std::size_t first = env_.below(guests_.size());
+  for (std::size_t i = 0; i < guests_.size(); ++i) {
+    Guest& guest = *guests_[(first + i) % guests_.size()];
+    const bool host_first = env_.one_in(2);
+    if (host_first) turn(guest.worker.get());
+    turn(guest.bridge.get());
+    if (!host_first) turn(guest.worker.get());
+    keep_alive(guest);
+  }
+  for (const auto& link : hypervisor_->live_links()) {
+    if (!link->step()) continue;
+    count_step();
+    moved = true;
+  }
+  moved |= applications_->step();
+  if (rounds_ % 64 == 0) check_always();
+  return moved;
+}
+
+// Work takes time; when nobody has any, time leaps on, further and further.
+void World::idle_or_advance(bool moved) {
+  if (moved) {
+    idle_ns_ = 0;
+    env_.advance(env_.between(200, 20 * us));
+    return;
+  }
+  idle_ns_ = std::min(idle_ns_max, std::max(idle_ns_min, idle_ns_ * 2));
+  env_.advance(idle_ns_);
+}
+
+void World::run_for(std::uint64_t ns) {
+  const std::uint64_t end = env_.now_ns() + ns;
+  while (env_.now_ns() < end) idle_or_advance(round());
+}
+
+void World::open_something() {
+  if (applications_->active() >= applications_max || !env_.one_in(50)) return;
+  Guest& guest = *guests_[env_.below(guests_.size())];
+  const Side side = env_.one_in(2) ? Side::host : Side::guest;
+  const Script script = draw_script(!guest.spared);
+  if (env_.one_in(4)) {
+    connect(guest, side, "org.sim.port", script);
+  } else {
+    connect(guest, side, side == Side::host ? "org.sim.to-guest" : "org.sim.to-host", script);
+  }
+}
+
+// One of each kind, for the runs in which a single thing goes wrong.
+void World::open_the_usual() {
+  Guest& guest = *guests_[0];
+  const auto sends = [](std::uint64_t bytes) {
+    Script script;
+    script.to_send = bytes;
+    return script;
+  };
+  connect(guest, Side::host, "org.sim.to-guest", sends(30'000));
+  connect(guest, Side::guest, "org.sim.to-host", sends(8));
+  connect(guest, Side::host, "org.sim.port", sends(3'000));
+  connect(guest, Side::guest, "org.sim.port", sends(3'000));
+}
+
+std::string World::socket_path(const Guest& guest, Side side, const std::string& name) const {
+  return side == Side::guest ? guest.guest_config.run_dir + '/' + name
+                             : fmt::format("{}/host/{}/{}", folder_, guest.name, name);
+}
+
+std::uint64_t World::connect(Guest& guest, Side side, const std::string& name,
+                             const Script& script) {
+  const bool there = side == Side::host || guest.bridge != nullptr;
+  if (!there) return 0;
+  return applications_->open(guest.index, side, name, socket_path(guest, side, name), script);
+}
+
+std::string World::describe() const {
+  std::string text;
+  for (const auto& guest : guests_) {
+    for (const BridgeProcess* process : {static_cast<BridgeProcess*>(guest->bridge.get()),
+                                         static_cast<BridgeProcess*>(guest->worker.get())}) {
+      if (process == nullptr) continue;
+      const boost::json::object status = process->peer.status();
+      for (const char* part : {"session", "streams", "counters"}) {
+        text += fmt::format("\n  {}: {} {}", process->name, part,
+                            boost::json::serialize(status.at(part)));
+      }
+    }
+  }
+  return text + applications_->describe_active();
+}
+
+void World::run_until(const std::function<bool()>& done, std::uint64_t limit_ns,
+                      const std::string& what) {
+  const std::uint64_t end = env_.now_ns() + limit_ns;
+  while (!done()) {
+    if (env_.now_ns() >= end) {
+      throw Failure(fmt::format("{} did not come within {} ms{}", what, limit_ns / ms, describe()));
+    }
+    idle_or_advance(round());
+  }
+}
+
+}  // namespace xenlane::sim
