@@ -63,7 +63,7 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   for (const auto& inherited : options.listeners) {
     if (inherited.name == "control") control_socket.reset(inherited.fd);
   }
-  WorkerLink link(executor, store, peer, config, options.domid);
+  WorkerLink link(executor, store, peer, config, options.domid, options.guest);
   const auto started = std::chrono::steady_clock::now();
   ControlServer control(executor, std::move(control_socket),
                         [&](const boost::json::object& request) {

@@ -23,12 +23,14 @@ constexpr std::chrono::seconds good_session{1};
 }  // namespace
 
 WorkerLink::WorkerLink(const asio::any_io_executor& executor, transport::XenStore& store,
-                       Peer& peer, const BridgeConfig& config, transport::Domid guest)
+                       Peer& peer, const BridgeConfig& config, transport::Domid guest,
+                       std::string guest_name)
     : executor_(executor),
       store_(store),
       peer_(peer),
       config_(config),
       guest_(guest),
+      guest_name_(std::move(guest_name)),
       pointer_changed_(executor),
       backoff_(milliseconds(config.timeouts.retry_ms_min),
                milliseconds(config.timeouts.retry_ms_max)) {}
@@ -60,7 +62,10 @@ asio::awaitable<std::optional<std::uint64_t>> WorkerLink::read_pointer() {
       co_await store_.read(fmt::format("{}/{}", domain_path(guest_), ring_pointer));
   if (!untrusted_pointer) co_return std::nullopt;
   const auto epoch = parse_epoch(*untrusted_pointer);
-  if (!epoch) spdlog::warn("the guest's {} is not an epoch; ignored", ring_pointer);
+  if (!epoch && !bad_pointer_told_) {
+    bad_pointer_told_ = true;
+    spdlog::warn("{}: {} is not an epoch; ignored", guest_name_, ring_pointer);
+  }
   co_return epoch;
 }
 
@@ -80,18 +85,25 @@ asio::awaitable<void> WorkerLink::run() {
     const auto begin = std::chrono::steady_clock::now();
     const bool served = co_await serve(*epoch);
     if (served && std::chrono::steady_clock::now() - begin > good_session) backoff_.reset();
+    if (*epoch == epoch_max) {
+      // There is none that could be asked for; the ring on offer must not be taken again.
+      peer_.set_reason("the guest's epochs are used up; start the domain anew");
+      spdlog::error("{}: its epochs are used up; start the domain anew", guest_name_);
+      for (;;) co_await pointer_changed_.wait();
+    }
     if (!co_await raise_wanted(*epoch + 1)) co_return;
     co_await pause();
   }
 }
 
 asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
+  bad_pointer_told_ = false;
   auto lane = co_await transport::async_attach_vchan(
       guest_, fmt::format("{}/{}", domain_path(guest_), ring_path(epoch)),
       milliseconds(config_.timeouts.xenstore_ms));
   if (!lane) {
     peer_.set_reason(lane.error().text);
-    spdlog::warn("{}", lane.error().text);
+    spdlog::warn("{}: {}", guest_name_, lane.error().text);
     co_return false;
   }
   auto serving = std::make_shared<bool>(true);
@@ -99,19 +111,20 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
   const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
   *serving = false;
   pointer_changed_.raise();  // ends watch_pointer
-  spdlog::info("session ended: {}", reason);
+  spdlog::info("{}: session ended: {}", guest_name_, reason);
   co_return true;
 }
 
 // A guest that offers a later ring has left this one. As a rule the ring itself tells; but a guest
-// that died with its event lost, and nothing outstanding, tells in no other way.
+// that died with its event lost and nothing outstanding tells in no other way, nor does one whose
+// kernel was replaced by another (kexec): its live byte stays as it was.
 asio::awaitable<void> WorkerLink::watch_pointer(std::uint64_t epoch,
                                                 std::shared_ptr<bool> serving) {
   while (*serving) {
-    const auto pointer = co_await read_pointer();
+    const auto offered = co_await read_pointer();
     if (!*serving) co_return;
-    if (pointer && *pointer > epoch) {
-      peer_.stop_session("the guest offers a new lane");
+    if (offered && *offered > epoch) {
+      peer_.leave_session("the guest offers a new lane");
       co_return;
     }
     co_await pointer_changed_.wait();

@@ -5,6 +5,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <memory>
+#include <string>
 
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/peer.hpp"
@@ -16,7 +17,8 @@ namespace xenlane::host {
 class WorkerLink {
  public:
   WorkerLink(const boost::asio::any_io_executor& executor, transport::XenStore& store,
-             bridge::Peer& peer, const bridge::BridgeConfig& config, transport::Domid guest);
+             bridge::Peer& peer, const bridge::BridgeConfig& config, transport::Domid guest,
+             std::string guest_name);
 
   /// Runs until the domain has vanished from xenstore.
   boost::asio::awaitable<void> run();
@@ -33,8 +35,11 @@ class WorkerLink {
   bridge::Peer& peer_;
   const bridge::BridgeConfig& config_;
   transport::Domid guest_;
+  std::string guest_name_;  ///< for the log, which all guests' workers share
   transport::Signal pointer_changed_;
   bridge::Backoff backoff_;
+  bool bad_pointer_told_ =
+      false;  ///< since the last lane: a guest can write one as often as it likes
   std::uint64_t wanted_ = 1;
 };
 

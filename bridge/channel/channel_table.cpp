@@ -119,7 +119,10 @@ void ChannelTable::handle_event(const InputEvent& event) {
     break_stream(reset->id, ECONNRESET,
                  "reset by the other side: " + std::string(to_string(reset->error)));
   } else if (const auto* away = std::get_if<PeerGoesAway>(&event)) {
-    spdlog::info("{}: goes away: {}", peer_name_, escape_untrusted(away->untrusted_reason));
+    if (peer_lines_.allows()) {
+      spdlog::info("{}: goes away: {}{}", peer_name_, escape_untrusted(away->untrusted_reason),
+                   peer_lines_.note());
+    }
   }
 }
 
@@ -231,11 +234,17 @@ void ChannelTable::handle_closed(StreamId id) {
   raise_all();
 }
 
+void ChannelTable::log_refusal(std::string_view untrusted_name, const std::string& why) {
+  if (!peer_lines_.allows()) return;
+  spdlog::info("{}: refused {}: {}{}", peer_name_, escape_untrusted(untrusted_name), why,
+               peer_lines_.note());
+}
+
 void ChannelTable::handle_open(const OpenRequested& open) {
   const auto name = ChannelName::parse(open.untrusted_name);
   Channel* channel = name ? find(name->text()) : nullptr;
   const auto refuse = [&](int error, const std::string& why) {
-    spdlog::info("{}: refused {}: {}", peer_name_, escape_untrusted(open.untrusted_name), why);
+    log_refusal(open.untrusted_name, why);
     mux()->refuse(open.id, static_cast<std::uint16_t>(error), why);
     if (channel != nullptr) end_badly(*channel, {true, 0, error, why});
   };

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bridge/channel/connection.hpp"
+#include "bridge/channel/log_budget.hpp"
 #include "bridge/daemon/config.hpp"
 #include "bridge/session/driver.hpp"
 #include "transport/base/signal.hpp"
@@ -133,6 +134,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void refuse_incoming(StreamId id, int error, const std::string& message);
   void end_badly(Channel& channel, BadEnding ending);
   void pair_port(Channel& channel);
+  void log_refusal(std::string_view untrusted_name, const std::string& why);
   void break_stream(StreamId id, int error, const std::string& message);
   void expect_answer(StreamId id);
   bool awaits_answer(StreamId id) const;
@@ -158,6 +160,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   /// front.
   std::deque<std::pair<std::chrono::steady_clock::time_point, StreamId>> answers_due_;
   boost::asio::steady_timer answer_wait_;
+  LogBudget peer_lines_;  ///< what the peer alone decides the number of
   bool answer_timed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -199,7 +199,7 @@ void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& me
   auto node = incoming_.extract(id);
   const Incoming& stream = node.mapped();
   end_badly(*stream.channel, {true, 0, error, message});
-  spdlog::info("{}: refused {}: {}", peer_name_, stream.channel->config.name.text(), message);
+  log_refusal(stream.channel->config.name.text(), message);
   if (!stream.early.empty()) mux()->delivered(id, stream.early.size());
   mux()->refuse(id, static_cast<std::uint16_t>(error), message);
   driver_->wake();

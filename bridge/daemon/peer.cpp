@@ -84,6 +84,15 @@ void Peer::stop_session(std::string reason) {
   if (driver_) driver_->stop(std::move(reason));
 }
 
+void Peer::leave_session(std::string reason) {
+  if (!driver_) return;
+  if (driver_->lane().state() == transport::LaneState::closed) {
+    driver_->wake();
+  } else {
+    driver_->stop(std::move(reason));
+  }
+}
+
 void Peer::abandon_session(std::string reason) {
   abandoning_ = true;
   stop_session(std::move(reason));

@@ -47,6 +47,8 @@ class Peer {
   boost::asio::awaitable<std::string> run_session(std::unique_ptr<transport::Lane> lane,
                                                   std::uint64_t epoch);
   void stop_session(std::string reason);
+  /// Stops it too, unless the peer has closed the lane: then what it left behind is read first.
+  void leave_session(std::string reason);
   /// Stops it too, but its lane stays as it is (transport::abandon_vchan).
   void abandon_session(std::string reason);
   /// Why there is no session, for status, while one is being set up.

@@ -95,7 +95,7 @@ WorkerProcess::WorkerProcess(Domid guest, const bridge::BridgeConfig& bridge,
                              const Listeners& inherited)
     : BridgeProcess(fmt::format("worker for {}", guest), 0, bridge, store_path, bridge::Role::host,
                     guest_name),
-      link(context.get_executor(), store, peer, bridge, guest) {
+      link(context.get_executor(), store, peer, bridge, guest, guest_name) {
   for (const auto* channel : channels_for(bridge, guest_name)) {
     transport::UniqueFd listener;
     for (const auto& [channel_name, fd] : inherited) {

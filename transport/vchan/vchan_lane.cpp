@@ -80,7 +80,7 @@ class VchanLane final : public SharedRingLane {
     if (event_channel_failed_) return LaneState::closed;
     const std::uint8_t* live = is_server() ? &vchan_->ring->cli_live : &vchan_->ring->srv_live;
     // The byte is the peer's to write, so it is a hint: 0 ends the lane, and 2 ("awaiting client")
-    // means something only before the peer has once attached.
+    // means something only to a server, before its client has once attached.
     const std::uint8_t untrusted_live = __atomic_load_n(live, __ATOMIC_SEQ_CST);
     if (untrusted_live == 0) return LaneState::closed;
     attached_ |= untrusted_live != 2;
@@ -92,7 +92,7 @@ class VchanLane final : public SharedRingLane {
   }
 
   libxenvchan* vchan_;
-  bool attached_ = false;
+  bool attached_ = !is_server();  ///< a client is there because its server is
   bool event_channel_failed_ = false;
 };
 
