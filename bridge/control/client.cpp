@@ -130,8 +130,13 @@ boost::system::result<boost::json::object, ControlError> control_request(
   if (!sent) return sent.error();
   auto line = receive_line(fd->get(), end);
   if (!line) return line.error();
+  return parse_control_reply(*line);
+}
+
+boost::system::result<boost::json::object, ControlError> parse_control_reply(
+    std::string_view untrusted_line) {
   boost::system::error_code error;
-  boost::json::value reply = boost::json::parse(*line, error);
+  boost::json::value reply = boost::json::parse(untrusted_line, error);
   if (error || !reply.is_object()) return failed("the reply is not a JSON object");
   boost::json::object& object = reply.get_object();
   if (json_number(object, "v") != control_version) return failed("the reply has another version");
