@@ -143,8 +143,8 @@ boost::system::result<boost::json::object, ControlError> parse_control_reply(
   const boost::json::value* ok = object.if_contains("ok");
   if (ok == nullptr || !ok->is_bool() || !ok->get_bool()) {
     const boost::json::object* reported = json_object(object, "error");
-    return failed(reported == nullptr ? "the request failed"
-                                      : escape_untrusted(json_text(*reported, "message")));
+    const std::string message = reported == nullptr ? "" : json_text(*reported, "message");
+    return failed(message.empty() ? "the request failed" : escape_untrusted(message));
   }
   return std::move(object);
 }
