@@ -1,8 +1,6 @@
 // The small texts that become paths, lookups or log lines: channel names, targets, domids, globs of
 // guests' names, and the escaping of whatever is shown. Held against a second, plainer statement of
 // each rule.
-#include <regex>
-
 #include "bridge/channel/name.hpp"
 #include "bridge/channel/target.hpp"
 #include "bridge/channel/text.hpp"
@@ -22,9 +20,13 @@ void check_error(const ParseError& error) {
 }
 
 void check_name(const std::string& text) {
-  static const std::regex rule("[A-Za-z0-9][A-Za-z0-9._-]{0,62}");
+  constexpr const char* allowed =
+      "._-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  const bool follows_rule = !text.empty() && text.size() <= 63 &&
+                            text.find_first_not_of(allowed) == std::string::npos &&
+                            text.find_first_of("._-") != 0;
   const auto name = ChannelName::parse(text);
-  FUZZ_CHECK(name.has_value() == (text.size() <= 63 && std::regex_match(text, rule)));
+  FUZZ_CHECK(name.has_value() == follows_rule);
   if (!name) return check_error(name.error());
   FUZZ_CHECK(name->text() == text);
   FUZZ_CHECK(name->is_reserved() == (text.find('.') == std::string::npos));
