@@ -24,7 +24,10 @@ bool comes_after(StreamId id, StreamId last) {
 }  // namespace
 
 bool Mux::was_opened(StreamId id) const {
-  return has_stream(id) || !comes_after(id, is_ours(id) ? last_own_id_ : last_peer_id_);
+  const auto found = streams_.find(id);
+  // One whose OPEN still waits for room is known to this side only.
+  if (found != streams_.end()) return !found->second.owes(Owed::open);
+  return !comes_after(id, is_ours(id) ? last_own_id_ : last_peer_id_);
 }
 
 bool Mux::is_refused(StreamId id) const {
