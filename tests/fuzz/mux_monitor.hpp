@@ -176,7 +176,8 @@ class MuxMonitor {
     FUZZ_CHECK(!seen.finish_out && !seen.stop_in && (is_own(frame.id) || seen.answered));
     seen.data_out += frame.size;
     session_out_ += frame.size;
-    FUZZ_CHECK(seen.data_out <= seen.limit_in && session_out_ <= session_limit_in_);
+    FUZZ_CHECK(seen.data_out <= seen.limit_in);
+    FUZZ_CHECK(session_out_ <= session_limit_in_);
   }
   void out(const bridge::CreditFrame& frame) {
     if (frame.id == 0) {

@@ -96,20 +96,27 @@ class Exchange {
     run();
     return true;
   }
-  std::string received() {
-    std::array<char, 4096> buffer;
-    for (;;) {
-      const ssize_t got = ::recv(client_.get(), buffer.data(), buffer.size(), 0);
-      if (got <= 0) return std::move(received_);
-      received_.append(buffer.data(), static_cast<std::size_t>(got));
-    }
-  }
+  const std::string& received() const { return received_; }
   std::uint64_t handled() const { return handled_; }
 
  private:
+  /// A client that takes its replies as they come, or the server would stop to wait for it.
   void run() {
-    io_.restart();
-    io_.poll();
+    std::size_t before = 0;
+    do {
+      before = received_.size();
+      io_.restart();
+      io_.poll();
+      receive();
+    } while (received_.size() > before);
+  }
+  void receive() {
+    std::array<char, 4096> buffer;
+    for (;;) {
+      const ssize_t got = ::recv(client_.get(), buffer.data(), buffer.size(), 0);
+      if (got <= 0) return;
+      received_.append(buffer.data(), static_cast<std::size_t>(got));
+    }
   }
 
   boost::asio::io_context io_{1};
@@ -154,11 +161,11 @@ void serve(Input& choices) {
   }
   const Expected expected = expected_of(sent);
   FUZZ_CHECK(exchange.handled() == expected.requests);
-  std::string replies = exchange.received();
+  std::string_view replies = exchange.received();
   std::uint64_t lines = 0;
-  for (std::size_t end = replies.find('\n'); end != std::string::npos; end = replies.find('\n')) {
-    parse_reply_line(std::string_view(replies).substr(0, end + 1));
-    replies.erase(0, end + 1);
+  for (std::size_t end = replies.find('\n'); end != replies.npos; end = replies.find('\n')) {
+    parse_reply_line(replies.substr(0, end + 1));
+    replies.remove_prefix(end + 1);
     ++lines;
   }
   FUZZ_CHECK(replies.empty() && lines == expected.lines);

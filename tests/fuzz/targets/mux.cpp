@@ -17,7 +17,7 @@ namespace {
 using namespace bridge;  // NOLINT(google-build-using-namespace): this file is about little else
 
 constexpr std::size_t big_room = 80'000;
-/// Streams that the peer has an easy way to name.
+/// As far as an id may come after the last.
 constexpr StreamId far_away = 0x7ffffffe;
 
 /// What the application has of one stream. It forgets a stream that was reset or refused.
@@ -111,7 +111,7 @@ class MuxProgram {
 // --- the peer ---------------------------------------------------------------------------------
 
 StreamId MuxProgram::any_id() {
-  switch (choices_.below(6)) {
+  switch (choices_.below(7)) {
     case 0:
       return choices_.take<StreamId>();
     case 1:
@@ -119,6 +119,11 @@ StreamId MuxProgram::any_id() {
     case 2:
       last_peer_id_ += last_peer_id_ == 0 && role_ == Role::host ? 1 : 2;
       return last_peer_id_;
+    case 3: {  // perhaps one that is over but for its reader
+      if (app_.empty()) return last_peer_id_;
+      const auto which = choices_.below(static_cast<std::uint32_t>(app_.size()));
+      return last_peer_id_ = std::next(app_.begin(), which)->first;
+    }
     default: {
       const auto& streams = monitor_.streams();
       if (streams.empty()) return last_peer_id_;
