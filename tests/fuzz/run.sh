@@ -133,7 +133,9 @@ main() {
     start "$name"
   done
   while ((${#running[@]} > 0)); do finish_one; done
-  found=$(find "$build"/run/*/found -type f | wc -l)
+  for name in "${targets[@]}"; do
+    found=$((found + $(find "$build/run/$name/found" -type f | wc -l)))
+  done
   say "fuzz: ${#targets[@]} targets, $total_runs runs, $found crashes"
   ((${#failed[@]} == 0)) || exit 1
   if $keep_corpus; then
