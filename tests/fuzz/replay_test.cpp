@@ -40,6 +40,7 @@ namespace fs = std::filesystem;
 struct Target {
   const char* name;
   void (*run)(Bytes input);
+  std::size_t mutations = 3000;
 };
 
 void PrintTo(const Target& target, std::ostream* out) {
@@ -51,12 +52,11 @@ constexpr std::array targets{Target{"ring_consume", fuzz_ring_consume},
                              Target{"mux", fuzz_mux},
                              Target{"handshake", fuzz_handshake},
                              Target{"xenstore_values", fuzz_xenstore_values},
-                             Target{"xenstore_wire", fuzz_xenstore_wire},
+                             Target{"xenstore_wire", fuzz_xenstore_wire, 800},
                              Target{"config", fuzz_config},
                              Target{"names", fuzz_names},
                              Target{"control", fuzz_control}};
 
-constexpr std::size_t mutations = 3000;
 constexpr std::size_t input_bytes_max = 4096;
 
 /// What is being tried, for the last words. Only calls that a signal's handler may make read it.
@@ -178,7 +178,7 @@ TEST_P(FuzzReplay, TakesItsCorpusAndWhatIsLikeIt) {
   ASSERT_GE(corpus.size(), 3U) << target.name << " has no corpus";
   for (const auto& [name, input] : corpus) try_input(target, name, input);
   Mutator mutator(corpus);
-  for (std::size_t i = 0; i < mutations; ++i) {
+  for (std::size_t i = 0; i < target.mutations; ++i) {
     try_input(target, std::string(target.name) + ", mutation " + std::to_string(i), mutator.next());
   }
 }
