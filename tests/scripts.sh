@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034 # the lists are for whoever sources this
-# What demo.sh and test.sh share: the list of packages, short messages, and running a long command
-# with its output in a log. Sourced, never run.
+# What demo.sh, test.sh and tests/fuzz/run.sh share: the lists of packages, short messages, and
+# running a long command with its output in a log. Sourced, never run.
 
 # Debian 12 packages to build everything.
 build_packages=(
@@ -13,6 +13,8 @@ build_packages=(
 test_packages=(xenstore-utils xen-utils-4.17)
 # What the benchmarks of single steps need besides.
 bench_packages=(libbenchmark-dev)
+# What the fuzz targets need besides: clang and its sanitizers' and libFuzzer's libraries.
+fuzz_packages=(clang-14 libclang-rt-14-dev)
 
 say() { printf '==> %s\n' "$*"; }
 
@@ -112,6 +114,20 @@ require_packages() {
   run_logged "$log" "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=120 install -y \
     --no-install-recommends "${missing[@]}" || exit 2
   rm -f "$log"
+}
+
+# The sanitizers of GCC 12 and clang 14 know address layouts of at most 28 random bits; newer
+# kernels use 32, and then a program now and then dies before main. Sets what goes in front of it.
+steady=()
+steady_addresses() {
+  local bits
+  bits=$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
+  ((bits > 28)) || return 0
+  if setarch -R true 2>/dev/null; then
+    steady=(setarch -R)
+  else
+    say "warning: vm.mmap_rnd_bits is $bits and setarch -R is not permitted; sanitizers may crash"
+  fi
 }
 
 # Seconds since the script started, for people.

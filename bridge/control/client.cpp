@@ -130,16 +130,21 @@ boost::system::result<boost::json::object, ControlError> control_request(
   if (!sent) return sent.error();
   auto line = receive_line(fd->get(), end);
   if (!line) return line.error();
+  return parse_control_reply(*line);
+}
+
+boost::system::result<boost::json::object, ControlError> parse_control_reply(
+    std::string_view untrusted_line) {
   boost::system::error_code error;
-  boost::json::value reply = boost::json::parse(*line, error);
+  boost::json::value reply = boost::json::parse(untrusted_line, error);
   if (error || !reply.is_object()) return failed("the reply is not a JSON object");
   boost::json::object& object = reply.get_object();
   if (json_number(object, "v") != control_version) return failed("the reply has another version");
   const boost::json::value* ok = object.if_contains("ok");
   if (ok == nullptr || !ok->is_bool() || !ok->get_bool()) {
     const boost::json::object* reported = json_object(object, "error");
-    return failed(reported == nullptr ? "the request failed"
-                                      : escape_untrusted(json_text(*reported, "message")));
+    const std::string message = reported == nullptr ? "" : json_text(*reported, "message");
+    return failed(message.empty() ? "the request failed" : escape_untrusted(message));
   }
   return std::move(object);
 }

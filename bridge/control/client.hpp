@@ -5,6 +5,7 @@
 #include <boost/system/result.hpp>
 #include <chrono>
 #include <string>
+#include <string_view>
 
 #include "transport/base/unique_fd.hpp"
 
@@ -36,5 +37,9 @@ boost::system::result<transport::UniqueFd, ControlError> connect_unix(
 boost::system::result<boost::json::object, ControlError> control_request(
     const std::string& path, const std::string& op,
     std::chrono::milliseconds deadline = control_request_deadline);
+
+/// Checks one reply line (without its newline): an object with "v":1 and "ok":true.
+boost::system::result<boost::json::object, ControlError> parse_control_reply(
+    std::string_view untrusted_line);
 
 }  // namespace xenlane::bridge

@@ -168,6 +168,8 @@ class Mux {
   };
 
   bool was_opened(StreamId id) const;
+  /// The peer has not been told yet: for it the id is still in use.
+  bool is_refused(StreamId id) const;
   void owe(Stream& stream, Owed what);
   void schedule(Stream& stream);
   void erase_if_done(StreamId id);

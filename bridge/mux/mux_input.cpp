@@ -1,5 +1,6 @@
 // What the peer's frames do. Every rule of docs/protocol.md sections 5 to 7 that a peer could break
 // is checked here, once, on values that were copied out of the ring.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -23,7 +24,15 @@ bool comes_after(StreamId id, StreamId last) {
 }  // namespace
 
 bool Mux::was_opened(StreamId id) const {
-  return has_stream(id) || !comes_after(id, is_ours(id) ? last_own_id_ : last_peer_id_);
+  const auto found = streams_.find(id);
+  // One whose OPEN still waits for room is known to this side only.
+  if (found != streams_.end()) return !found->second.owes(Owed::open);
+  return !comes_after(id, is_ours(id) ? last_own_id_ : last_peer_id_);
+}
+
+bool Mux::is_refused(StreamId id) const {
+  return std::any_of(refusals_.begin(), refusals_.end(),
+                     [id](const RefuseFrame& refusal) { return refusal.id == id; });
 }
 
 InputStep Mux::handle_input(const transport::ReadableSpans& untrusted_bytes) {
@@ -89,7 +98,7 @@ InputStep Mux::handle_data_header(const FrameHeader& header) {
 
 InputEvent Mux::handle(const OpenFrame& frame) {
   if (is_ours(frame.id)) return violation("5.1", "OPEN with an id of the other side's");
-  if (!comes_after(frame.id, last_peer_id_) || has_stream(frame.id)) {
+  if (!comes_after(frame.id, last_peer_id_) || has_stream(frame.id) || is_refused(frame.id)) {
     return violation("5.1", "OPEN with an id that was used before");
   }
   if (peer_unanswered_ >= ours_.open_backlog_max) {
@@ -106,6 +115,11 @@ InputEvent Mux::handle(const OpenFrame& frame) {
                        ours_.stream_window_bytes_min);
   if (going_away_) {
     refuse(frame.id, ESHUTDOWN, "shutting down");
+    return NoEvent{};
+  }
+  if (lingering_.contains(frame.id)) {
+    // Its ids have come around; two streams of one id could not be told apart.
+    refuse(frame.id, EAGAIN, "a stream of this id has ended and nobody has read all its bytes");
     return NoEvent{};
   }
   if (peer_streams_ + peer_lingering_ > ours_.streams_max) {

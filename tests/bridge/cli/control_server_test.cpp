@@ -225,6 +225,15 @@ TEST_F(Control, RequestWithAFullBacklogEndsAtItsDeadline) {
   EXPECT_EQ(reply.error().text, "no answer in time");
 }
 
+TEST(ControlReply, AFailureWithoutWordsIsStillToldInWords) {
+  for (const char* line : {R"({"v":1,"ok":false})", R"({"v":1,"ok":false,"error":{}})",
+                           R"({"v":1,"ok":false,"error":{"code":"busy","message":""}})"}) {
+    const auto reply = parse_control_reply(line);
+    ASSERT_TRUE(reply.has_error()) << line;
+    EXPECT_EQ(reply.error().text, "the request failed") << line;
+  }
+}
+
 TEST_F(Control, NoDaemonAndNoPermissionAreToldApart) {
   EXPECT_EQ(control_request(path_, "status").error().kind, ControlError::Kind::no_daemon);
   EXPECT_EQ(control_request("/" + std::string(200, 'x'), "status").error().kind,

@@ -110,6 +110,16 @@ const std::vector<Misdeed> misdeeds{
        return v.take(ResetFrame{1, StreamError::cancelled});
      },
      "RESET of a stream never opened (protocol section 5.1)"},
+    {"CreditBeforeTheOpenLeft",
+     [](Victim& v) {
+       return v.take(CreditFrame{own_stream(v, false), 1});
+     },
+     "CREDIT for a stream never opened (protocol section 5.1)"},
+    {"StopBeforeTheOpenLeft",
+     [](Victim& v) {
+       return v.take(StopSendingFrame{own_stream(v, false), StreamError::cancelled});
+     },
+     "STOP_SENDING of a stream never opened (protocol section 5.1)"},
     {"OpenWithTheOthersParity", [](Victim& v) { return v.take(open_of(2)); },
      "OPEN with an id of the other side's (protocol section 5.1)"},
     {"OpenTwice",

@@ -2,6 +2,8 @@
 // but what they hold counts until it is read.
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "tests/bridge/mux/victim.hpp"
 
 namespace xenlane::bridge {
@@ -68,6 +70,48 @@ TEST(MuxLingering, OwnStreamsThatEndedUnreadHoldBackTheNextOpen) {
   EXPECT_FALSE(victim.mux.can_open());
   victim.mux.delivered(2, stream_bytes);
   EXPECT_TRUE(victim.mux.can_open());
+}
+
+/// The peer's ids go once around all 2^32 of them, in three steps, and come to 1 again.
+void come_around(Victim& victim) {
+  for (const StreamId id : {0x7fffffffU, 0xfffffffdU}) {
+    ASSERT_EQ(victim.take(open_of(id)), "");
+    victim.mux.refuse(id, ENOENT, "");
+    victim.flush_output();
+  }
+}
+
+TEST(MuxLingering, PeerWhoseIdsComeAroundGetsNoStreamUnderAnIdThatIsStillRead) {
+  Victim victim;
+  end_unread(victim, 1);
+  victim.mux.delivered(1, stream_bytes / 2);
+  come_around(victim);
+
+  // Nobody could tell whose bytes are read: the old stream's reader is not done.
+  const std::uint64_t refused = victim.mux.counters().streams_refused;
+  ASSERT_EQ(victim.take(open_of(1)), "");
+  EXPECT_FALSE(victim.mux.has_stream(1));
+  EXPECT_EQ(victim.mux.counters().streams_refused, refused + 1);
+  EXPECT_EQ(victim.take(DataFrame{1, stream_bytes}), "") << "it cannot know yet";
+  EXPECT_EQ(victim.mux.held_bytes(), stream_bytes / 2);
+  victim.flush_output();
+
+  victim.mux.delivered(1, stream_bytes / 2);
+  EXPECT_EQ(victim.mux.held_bytes(), 0U);
+  come_around(victim);
+  EXPECT_EQ(victim.take(open_of(1)), "");
+  EXPECT_TRUE(victim.mux.has_stream(1));
+}
+
+TEST(MuxLingering, PeerMayNotOpenAnIdAgainBeforeItsRefusalWasSent) {
+  MuxLimits limits = small_limits();
+  limits.open_backlog_max = 4;
+  Victim victim(limits);
+  for (const StreamId id : {1U, 0x7fffffffU, 0xfffffffdU}) {
+    ASSERT_EQ(victim.take(open_of(id)), "");
+    victim.mux.refuse(id, ENOENT, "");
+  }
+  EXPECT_EQ(victim.take(open_of(1)), "OPEN with an id that was used before (protocol section 5.1)");
 }
 
 }  // namespace
