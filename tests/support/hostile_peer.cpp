@@ -150,6 +150,7 @@ void Flipper::run(const FlipperTarget& target, Board& board) {
     for (int i = 0; i < 64; ++i) flip(target, temper, dice);
     board.flips.store(count += 64, std::memory_order_relaxed);
     if (count % 1024 == 0 && target.wake_victim) target.wake_victim();
+    if (count % 4096 == 0) ::sched_yield();  // where both share a processor, to take turns often
   }
 }
 
