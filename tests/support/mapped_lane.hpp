@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <system_error>
 
 #include "transport/base/unique_fd.hpp"
@@ -93,11 +94,14 @@ class MappedLane final : public SharedRingLane {
     std::uint64_t count = 0;
     [[maybe_unused]] const auto taken = ::read(event_, &count, sizeof count);
   }
+  /// Called before the peer's liveness is read: what it does happens between two looks.
+  std::function<void()> before_state;
   /// Wake-ups this end has sent.
   std::uint64_t wake_ups() const { return wake_ups_; }
 
  private:
   LaneState peer_state() override {
+    if (before_state) before_state();
     const std::uint8_t live = __atomic_load_n(&control_->peer_live, __ATOMIC_SEQ_CST);
     return live != 0 ? LaneState::open : LaneState::closed;
   }
