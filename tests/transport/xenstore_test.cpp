@@ -167,17 +167,18 @@ TEST_F(XenStoreClient, KnowsWhichDomainsLive) {
   EXPECT_FALSE(run(store->is_introduced(5)).value());
 }
 
+// In a folder of the guest's, where a node without permissions of its own would be the guest's.
 TEST_F(XenStoreClient, WriteAllWritesAllWithTheirPermissions) {
   connect();
-  EXPECT_EQ(run(store->write_all(
-                {{"/local/domain/5/x/a", "1", {"n0", "r5"}}, {"/local/domain/5/x/b", "2", {}}})),
+  EXPECT_EQ(run(store->write_all({{"/local/domain/5/data/a", "1", {"n0", "r5"}},
+                                  {"/local/domain/5/data/b", "2", {}}})),
             XenStore::Error{});
-  EXPECT_EQ(stored("/local/domain/5/x/a"), "1");
-  EXPECT_EQ(stored("/local/domain/5/x/b"), "2");
+  EXPECT_EQ(stored("/local/domain/5/data/a"), "1");
+  EXPECT_EQ(stored("/local/domain/5/data/b"), "2");
   XenStore guest(io.get_executor(), xenstored->path(5), 5000ms);
   EXPECT_EQ(run(guest.wait_connected(5000ms)), XenStore::Error{});
-  EXPECT_EQ(run(guest.read("x/a")).value(), "1");
-  EXPECT_EQ(run(guest.write("x/a", "9")), error(EACCES));
+  EXPECT_EQ(run(guest.read("data/a")).value(), "1");
+  EXPECT_EQ(run(guest.write("data/a", "9")), error(EACCES));
 }
 
 TEST_F(XenStoreClient, WriteAllWithoutItsGuardWritesNothing) {
@@ -262,6 +263,25 @@ TEST_F(XenStoreClient, XenstoredThatGoesAndComesBackIsOutlived) {
   run_until([&] { return changes == 2; });
   EXPECT_EQ(run(store->write("data/a", "1")), XenStore::Error{});
   run_until([&] { return changes == 3; });
+}
+
+// It tries for as long as it lives, so one descriptor for each attempt would be the end of it.
+TEST_F(XenStoreClient, ConnectingInVainKeepsNoDescriptors) {
+  const auto descriptors = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+  };
+  const std::string path = (directory / "stale").string();  // what a dead xenstored leaves
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  UniqueFd stale(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(stale.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  stale.reset();
+  poll();  // whatever the event loop itself opens is open
+  const auto before = descriptors();
+  store.emplace(io.get_executor(), path, 5000ms);
+  EXPECT_EQ(run(store->wait_connected(1ms)), error(ECONNREFUSED));
+  EXPECT_EQ(descriptors(), before);
 }
 
 TEST_F(XenStoreClient, WithoutXenstoredEveryCallSaysSo) {

@@ -1,10 +1,13 @@
-// A host's channels against a guest that keeps the session but not its manners.
+// A host's channels against a guest that keeps the session but not always its manners.
 #include <gtest/gtest.h>
 #include <poll.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <functional>
+#include <map>
+#include <optional>
 
 #include "bridge/channel/channel_table.hpp"
 #include "bridge/channel/listener.hpp"
@@ -17,65 +20,151 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// A guest that takes every OPEN and answers none.
-class SilentGuest final : public StreamOwner {
+/// A guest that takes every OPEN and answers only if it is told to.
+class Guest final : public StreamOwner {
  public:
-  void handle_session_up() override {}
+  void handle_session_up() override { up = true; }
   void handle_event(const InputEvent& event) override {
-    opens += std::holds_alternative<OpenRequested>(event) ? 1 : 0;
+    if (const auto* open = std::get_if<OpenRequested>(&event)) {
+      ++opens;
+      if (answers) driver->mux()->accept(open->id);
+    } else if (const auto* refused = std::get_if<Refused>(&event)) {
+      refusals[refused->id] = refused->error;
+    }
     resets += std::holds_alternative<PeerReset>(event) ? 1 : 0;
   }
   SourceBytes read_source(StreamId, const transport::WritableSpans&) override { return {0, true}; }
   void deliver(StreamId, const transport::ReadableSpans&) override {}
   void handle_pass_over() override {}
 
+  SessionDriver* driver = nullptr;
+  bool answers = false;
+  bool up = false;
   int opens = 0;
   int resets = 0;
+  std::map<StreamId, int> refusals;
+};
+
+class ChannelTableTest : public testing::Test {
+ protected:
+  ChannelTableTest() {
+    auto [host_lane, guest_lane] = transport::MemoryLane::make_pair(65536);
+    const auto executor = context.get_executor();
+    host_driver.emplace(executor, std::move(host_lane), settings(Role::host), DriverTimeouts{},
+                        static_cast<StreamOwner&>(table));
+    guest_driver.emplace(executor, std::move(guest_lane), settings(Role::guest), DriverTimeouts{},
+                         static_cast<StreamOwner&>(guest));
+    guest.driver = &*guest_driver;
+  }
+  ~ChannelTableTest() override {
+    host_driver->stop("done");
+    guest_driver->stop("done");
+    context.poll();
+  }
+  static Session::Settings settings(Role role) { return {role, {}, {}, 1, {}}; }
+
+  void add(ChannelConfig config) {
+    transport::UniqueFd listener;
+    std::string path;
+    if (config.end == EndKind::listen) {
+      path = dir / config.name.text();
+      auto socket = listen_unix(path, 0600, static_cast<uid_t>(-1), static_cast<gid_t>(-1), 8);
+      ASSERT_TRUE(socket);
+      listener = std::move(socket->fd);
+    }
+    table.add(std::move(config), path, std::move(listener));
+  }
+  void start() {
+    table.attach(*host_driver);
+    // As the peer does it (bridge/daemon/peer.cpp).
+    boost::asio::co_spawn(context, host_driver->run(),
+                          [this](const std::exception_ptr&, const std::string& reason) {
+                            table.detach(reason);
+                            detached = true;
+                          });
+    boost::asio::co_spawn(context, guest_driver->run(), boost::asio::detached);
+    run_until([this] { return guest.up; });
+  }
+  /// Runs until `done`; fails rather than hangs.
+  void run_until(const std::function<bool()>& done) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!done() && std::chrono::steady_clock::now() < deadline) {
+      context.run_one_for(milliseconds(10));
+    }
+    ASSERT_TRUE(done());
+  }
+  /// True when the socket's other end was closed.
+  static bool ended(const transport::UniqueFd& client) {
+    pollfd poll{client.get(), POLLIN, 0};
+    return ::poll(&poll, 1, 0) > 0;
+  }
+  const ChannelStats& stats() const { return table.channels().front()->stats; }
+
+  const TempDir dir;
+  boost::asio::io_context context{1};
+  ChannelTable table{context.get_executor(), Role::host, "web", milliseconds(50), milliseconds(50)};
+  Guest guest;
+  std::optional<SessionDriver> host_driver;
+  std::optional<SessionDriver> guest_driver;
+  bool detached = false;
 };
 
 ChannelConfig listening(const std::string& name) {
   return {.name = *ChannelName::parse(name), .end = EndKind::listen};
 }
 
-TEST(ChannelTable, ConnectionThatThePeerNeverAnswersIsRefusedInTime) {
-  const TempDir dir;
-  boost::asio::io_context context(1);
-  const auto executor = context.get_executor();
-  auto [host_lane, guest_lane] = transport::MemoryLane::make_pair(65536);
-
-  ChannelTable table(executor, Role::host, "web", milliseconds(50), milliseconds(50));
-  auto socket = listen_unix(dir / "a.b", 0600, static_cast<uid_t>(-1), static_cast<gid_t>(-1), 8);
-  ASSERT_TRUE(socket);
-  table.add(listening("a.b"), socket->path, std::move(socket->fd));
-  SilentGuest guest;
-  SessionDriver host_driver(executor, std::move(host_lane), {Role::host, {}, {}, 1, {}}, {}, table);
-  SessionDriver guest_driver(executor, std::move(guest_lane), {Role::guest, {}, {}, 1, {}}, {},
-                             guest);
-  table.attach(host_driver);
-  boost::asio::co_spawn(executor, host_driver.run(), boost::asio::detached);
-  boost::asio::co_spawn(executor, guest_driver.run(), boost::asio::detached);
-
+TEST_F(ChannelTableTest, ConnectionThatThePeerNeverAnswersIsRefusedInTime) {
+  add(listening("a.b"));
+  start();
   const auto client = connect_unix(dir / "a.b");
   ASSERT_TRUE(client);
-  const auto ended = [&] {
-    pollfd poll{client->get(), POLLIN, 0};
-    return ::poll(&poll, 1, 0) > 0;
-  };
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while ((!ended() || guest.resets == 0) && std::chrono::steady_clock::now() < deadline) {
-    context.run_one_for(milliseconds(10));
-  }
-  EXPECT_TRUE(ended());
+  run_until([&] { return ended(*client) && guest.resets > 0; });
   EXPECT_EQ(guest.opens, 1);
   EXPECT_EQ(guest.resets, 1) << "the guest is told that nobody waits any more";
-  const ChannelStats& stats = table.channels().front()->stats;
-  EXPECT_EQ(stats.open, 0U);
-  EXPECT_EQ(stats.refused, 1U);
-  ASSERT_EQ(stats.bad_endings.size(), 1U);
-  EXPECT_EQ(stats.bad_endings.front().error, ETIMEDOUT);
-  EXPECT_EQ(stats.bad_endings.front().message, "web did not answer within 50 ms");
-  host_driver.stop("done");
-  guest_driver.stop("done");
+  EXPECT_EQ(stats().open, 0U);
+  EXPECT_EQ(stats().refused, 1U);
+  ASSERT_EQ(stats().bad_endings.size(), 1U);
+  EXPECT_EQ(stats().bad_endings.front().error, ETIMEDOUT);
+  EXPECT_EQ(stats().bad_endings.front().message, "web did not answer within 50 ms");
+}
+
+TEST_F(ChannelTableTest, SessionThatEndsTakesItsConnectionsAlong) {
+  guest.answers = true;
+  add(listening("a.b"));
+  start();
+  const auto client = connect_unix(dir / "a.b");
+  ASSERT_TRUE(client);
+  run_until([&] { return stats().open == 1 && guest.opens == 1; });
+  EXPECT_FALSE(ended(*client));
+  host_driver->stop("the guest was destroyed");
+  run_until([&] { return detached; });
+  EXPECT_TRUE(ended(*client)) << "or its program waits for ever";
+  EXPECT_EQ(stats().open, 0U);
+  EXPECT_EQ(stats().broken, 1U);
+  ASSERT_EQ(stats().bad_endings.size(), 1U);
+  EXPECT_EQ(stats().bad_endings.front().error, ECONNRESET);
+  EXPECT_EQ(stats().bad_endings.front().message, "the guest was destroyed");
+}
+
+// The table is looked up by text, so that a name which is none would find nothing; but it says so
+// before anything is done with it.
+TEST_F(ChannelTableTest, NamesOfThePeerAreCheckedBeforeTheyAreUsed) {
+  add(listening("a.b"));
+  start();
+  Mux& mux = *guest_driver->mux();
+  const std::map<std::string, int> expected{{"../a.b", EINVAL},
+                                            {"a/b", EINVAL},
+                                            {std::string("a.b\0", 4), EINVAL},
+                                            {"-a", EINVAL},
+                                            {std::string(1, '\n'), EINVAL},
+                                            {"a.c", ENOENT},
+                                            {"A.B", ENOENT},
+                                            {"a.b", EPROTOTYPE}};
+  std::map<StreamId, std::string> asked;
+  for (const auto& [name, error] : expected) asked[mux.open(EndShape::service, name)] = name;
+  guest_driver->wake();
+  run_until([&] { return guest.refusals.size() == expected.size(); });
+  for (const auto& [id, name] : asked) EXPECT_EQ(guest.refusals[id], expected.at(name)) << name;
 }
 
 }  // namespace

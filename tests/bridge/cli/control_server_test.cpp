@@ -198,6 +198,20 @@ TEST_F(Control, IdleAndTricklingClientsAreCutAtTheDeadline) {
   expect_honest_client_is_answered();
 }
 
+// A byte now and then must not keep a place for ever.
+TEST_F(Control, ClientThatSendsAByteNowAndThenIsCutAllTheSame) {
+  start({.connections_max = 4, .idle_deadline = 50ms});
+  const auto trickling = connect();
+  int sent = 0;
+  pollfd cut = {trickling.get(), POLLIN, 0};
+  while (::poll(&cut, 1, 5) == 0 && sent < 1000) {
+    ::send(trickling.get(), "{", 1, MSG_NOSIGNAL);
+    ++sent;
+  }
+  EXPECT_LT(sent, 1000) << "ten times the deadline and more";
+  EXPECT_GT(sent, 0);
+}
+
 TEST_F(Control, StoppedServerClosesItsConnections) {
   start();
   const auto fd = connect();

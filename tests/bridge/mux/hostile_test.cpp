@@ -376,6 +376,21 @@ TEST(MuxFlood, OpensThatAreNeverAnsweredAreBounded) {
   EXPECT_EQ(static_cast<std::uint32_t>(opened), small_limits().open_backlog_max);
 }
 
+// While a guest takes nothing, local applications come and go: their OPENs are never sent.
+TEST(MuxFlood, LocalStormWhileTheRingIsFullGrowsNothing) {
+  Victim victim;
+  std::size_t queued_most = 0;
+  for (int i = 0; i < 100'000; ++i) {
+    const StreamId id = victim.mux.open(EndShape::service, "org.example.test");
+    victim.mux.source_ready(id);
+    victim.mux.reset(id, StreamError::cancelled);
+    queued_most = std::max(queued_most, victim.mux.queued());
+  }
+  EXPECT_LE(queued_most, 200U) << "a constant, whatever it is";
+  EXPECT_EQ(victim.mux.stream_count(), 0U);
+  EXPECT_TRUE(std::holds_alternative<NoOutput>(victim.mux.poll_output(big_room)));
+}
+
 TEST(MuxHostileBytes, RandomBytesNeverDoMoreThanEndTheSession) {
   for (std::uint32_t seed = 1; seed <= 300; ++seed) {
     std::mt19937 random(seed);

@@ -48,6 +48,32 @@ TEST(Mux, StreamsThatNobodyReadsCannotUseUpTheSession) {
   EXPECT_EQ(peers.host.ends.at(last).received, 1'000'000U);
 }
 
+// The source is announced once: whoever waits for credit must be put back in line by the credit.
+TEST(Mux, SenderThatWaitsForCreditGoesOnWhenItComes) {
+  MuxLimits limits;
+  limits.stream_window_bytes_min = 10'000;
+  Mux mux(Role::guest, limits, limits);
+  const StreamId id = mux.open(EndShape::service, "org.example.test");
+  mux.source_ready(id);
+  const auto send_all = [&] {
+    std::uint64_t sent = 0;
+    for (;;) {
+      const Output output = mux.poll_output(no_limit);
+      if (std::holds_alternative<NoOutput>(output)) return sent;
+      const auto* const turn = std::get_if<DataTurn>(&output);
+      if (turn == nullptr) continue;
+      mux.data_sent(turn->id, turn->bytes_max);
+      sent += turn->bytes_max;
+    }
+  };
+  EXPECT_EQ(send_all(), 10'000U);
+  EXPECT_EQ(send_all(), 0U);
+  const EncodedFrame credit = encode_frame(CreditFrame{id, 15'000});
+  const InputStep step = mux.handle_input({credit.view(), {}});
+  ASSERT_TRUE(std::holds_alternative<NoEvent>(step.event));
+  EXPECT_EQ(send_all(), 5'000U);
+}
+
 // A generous peer does not make this side promise more than its own session window holds.
 TEST(Mux, OpensNoMoreThanItsOwnLimitsEither) {
   MuxLimits small;
