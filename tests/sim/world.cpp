@@ -243,13 +243,18 @@ std::uint64_t World::connect(Guest& guest, Side side, const std::string& name,
 std::string World::describe() const {
   std::string text;
   for (const auto& guest : guests_) {
-    for (const BridgeProcess* process : {static_cast<BridgeProcess*>(guest->bridge.get()),
-                                         static_cast<BridgeProcess*>(guest->worker.get())}) {
+    for (BridgeProcess* process : {static_cast<BridgeProcess*>(guest->bridge.get()),
+                                   static_cast<BridgeProcess*>(guest->worker.get())}) {
       if (process == nullptr) continue;
       const boost::json::object status = process->peer.status();
       for (const char* part : {"session", "streams", "counters"}) {
         text += fmt::format("\n  {}: {} {}", process->name, part,
                             boost::json::serialize(status.at(part)));
+      }
+      for (const auto& channel : process->peer.channels().channels()) {
+        text += fmt::format("\n    {}: {} open, {} of {} waiting for a partner",
+                            channel->config.name.text(), channel->stats.open,
+                            channel->waiting_remote.size(), channel->waiting_local.size());
       }
     }
   }
