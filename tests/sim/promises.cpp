@@ -135,8 +135,8 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
     if (env_.now_ns() >= deadline_ns) {
       throw Failure(
           fmt::format("I6: guest {}: no connection to {} worked within {} s after the "
-                      "last fault",
-                      guest.index, channel, recovery_ns / s));
+                      "last fault{}",
+                      guest.index, channel, recovery_ns / s, describe()));
     }
   }
 }

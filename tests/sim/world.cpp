@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <csignal>
 
 namespace xenlane::sim {
 
@@ -46,6 +47,7 @@ Result simulate(const Options& options) {
 }
 
 World::World(const Options& options) : options_(options), env_(options.seed) {
+  std::signal(SIGPIPE, SIG_IGN);  // as the daemons' mains do
   env_.print_trace = options.print_trace;
   char path[] = "/tmp/xenlane-sim-XXXXXX";
   if (::mkdtemp(path) == nullptr) throw Failure("mkdtemp");
@@ -125,6 +127,7 @@ void World::run() {
     steps_ = 0;
     open_the_usual();
     run_for(100 * ms);
+    steps_of_story_ = steps_;
   } else {
     env_.allow_faults(true);
     const std::uint64_t end = env_.now_ns() + env_.between(faults_ns_min, faults_ns_max);
@@ -141,6 +144,8 @@ void World::run() {
 void World::collect(Result& result) const {
   result.trace_hash = env_.hash();
   result.steps = steps_;
+  result.steps_of_story = steps_of_story_;
+  result.planned_call_failed = options_.failing_call && env_.planned_calls_left() == 0;
   result.virtual_seconds = env_.now_s() - 1000;
   result.applications = applications_->opened();
   result.bytes = applications_->bytes_received();
@@ -252,9 +257,11 @@ std::string World::describe() const {
                             boost::json::serialize(status.at(part)));
       }
       for (const auto& channel : process->peer.channels().channels()) {
-        text += fmt::format("\n    {}: {} open, {} of {} waiting for a partner",
+        const auto& endings = channel->stats.bad_endings;
+        text += fmt::format("\n    {}: {} open; {} there and {} here wait for a partner; {}",
                             channel->config.name.text(), channel->stats.open,
-                            channel->waiting_remote.size(), channel->waiting_local.size());
+                            channel->waiting_remote.size(), channel->waiting_local.size(),
+                            endings.empty() ? "no bad endings" : endings.back().message);
       }
     }
   }
