@@ -126,7 +126,7 @@ bool Applications::step() {
 }
 
 bool Applications::accept_some() {
-  if (environment()->now_ns() < busy_until_ns_) return false;
+  if (environment()->now_ns() < busy_until_ns_ || !environment()->one_in(3)) return false;
   bool accepted = false;
   for (auto& [key, listener] : services_) {
     UniqueFd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
@@ -283,10 +283,13 @@ void Applications::close_if_over(Application& application) {
 void Applications::finish_all() {
   finishing_ = true;
   for (const std::uint64_t id : active_) {
-    all_.at(id).script.holds = false;
-    all_.at(id).script.reads = true;
-    all_.at(id).script.read_bytes_max = 65536;
-    all_.at(id).script.write_bytes_max = 16384;
+    Application& application = all_.at(id);
+    Script& script = application.script;
+    script.holds = false;
+    script.reads = true;
+    script.read_bytes_max = 65536;
+    script.write_bytes_max = 16384;
+    script.to_send = std::min(script.to_send, std::max(number_bytes, application.sent + 5'000));
   }
 }
 

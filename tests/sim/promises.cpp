@@ -72,19 +72,21 @@ void World::check_endings(Guest& guest) {
   }
 }
 
+void World::wait_for_sessions() {
+  const auto up = [this] {
+    for (const auto& guest : guests_) {
+      if (!guest->bridge || !guest->bridge->peer.session_up()) return false;
+      if (!guest->worker || !guest->worker->peer.session_up()) return false;
+    }
+    return true;
+  };
+  run_until(up, recovery_ns, "I6: a session");
+}
+
 void World::settle() {
   const std::uint64_t deadline = env_.now_ns() + recovery_ns;
   applications_->finish_all();
-  run_until(
-      [this] {
-        for (const auto& guest : guests_) {
-          const bool up = guest->bridge && guest->worker && guest->bridge->peer.session_up() &&
-                          guest->worker->peer.session_up();
-          if (!up) return false;
-        }
-        return true;
-      },
-      recovery_ns, "I6: a session");
+  wait_for_sessions();
   // Connections to a port that wait for a partner are streams like others: where few are allowed,
   // they may be all.
   applications_->drop_unpaired();
@@ -104,6 +106,7 @@ void World::settle() {
         return applications_->active() == 0;
       },
       endings_ns, "I5: the end of every connection");
+  wait_for_sessions();  // the one call that was to fail may have failed only now
   for (const auto& guest : guests_) drain_ports(*guest);
   check_always();
   // Without work nothing may happen, but for what is still on its way.
@@ -121,7 +124,7 @@ void World::settle() {
 // found dead may fail, in good order, and is made again.
 void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
   Script script;
-  script.to_send = 20'000;
+  script.to_send = 6'000;
   const char* channel = side == Side::host ? "org.sim.to-guest" : "org.sim.to-host";
   for (;;) {
     const std::uint64_t id = connect(guest, side, channel, script);
@@ -147,6 +150,7 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
 void World::drain_ports(Guest& guest) {
   const auto waiting = [&](Side side) {
     std::size_t count = 0;
+    if (!guest.worker) return count;
     for (const auto& channel : guest.worker->peer.channels().channels()) {
       count += side == Side::host ? channel->waiting_local.size() : channel->waiting_remote.size();
     }

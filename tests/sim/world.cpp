@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -17,6 +18,8 @@ constexpr std::uint64_t ms = 1'000'000;
 /// How long the time of faults lasts at most, by the virtual clock.
 constexpr std::uint64_t faults_ns_min = 500 * ms;
 constexpr std::uint64_t faults_ns_max = 12'000 * ms;
+/// And how much may happen in it: what is slow to simulate is no better a test.
+constexpr std::uint64_t steps_max = 10'000;
 constexpr std::uint64_t idle_ns_min = 200 * us;
 constexpr std::uint64_t idle_ns_max = 20 * ms;
 /// Handlers of one process that run before another has its turn, at most.
@@ -49,9 +52,10 @@ Result simulate(const Options& options) {
 World::World(const Options& options) : options_(options), env_(options.seed) {
   std::signal(SIGPIPE, SIG_IGN);  // as the daemons' mains do
   env_.print_trace = options.print_trace;
-  char path[] = "/tmp/xenlane-sim-XXXXXX";
-  if (::mkdtemp(path) == nullptr) throw Failure("mkdtemp");
-  folder_ = path;
+  // Sockets only: in memory where that can be had.
+  folder_ = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  folder_ += "/xenlane-sim-XXXXXX";
+  if (::mkdtemp(folder_.data()) == nullptr) throw Failure("mkdtemp");
   environment() = &env_;
   if (options_.random) env_.draw_faults();
   store_ = std::make_unique<StoreProcess>();
@@ -92,7 +96,8 @@ void World::configure(Guest& guest) {
   if (options_.random) {
     limits.streams_max = static_cast<std::uint32_t>(env_.between(2, 64));
     limits.open_backlog_max = static_cast<std::uint32_t>(env_.between(1, 16));
-    limits.stream_window_bytes_min = env_.between(1, 40'000);
+    limits.stream_window_bytes_min =
+        env_.one_in(8) ? env_.between(1, 64) : env_.between(64, 40'000);
     limits.stream_window_bytes_max = limits.stream_window_bytes_min * env_.between(1, 20);
     limits.session_window_bytes =
         2 * limits.streams_max * limits.stream_window_bytes_min + env_.below(1'000'000);
@@ -131,7 +136,7 @@ void World::run() {
   } else {
     env_.allow_faults(true);
     const std::uint64_t end = env_.now_ns() + env_.between(faults_ns_min, faults_ns_max);
-    while (env_.now_ns() < end) {
+    while (env_.now_ns() < end && steps_ < steps_max) {
       idle_or_advance(round());
       strike();
       open_something();

@@ -113,6 +113,7 @@ class World {
   void check_always();
   void check_endings(Guest& guest);
   void settle();
+  void wait_for_sessions();
   void probe(Guest& guest, Side side, std::uint64_t deadline_ns);
   void drain_ports(Guest& guest);
   void check_nothing_left(Guest& guest);
