@@ -66,6 +66,13 @@ std::string_view to_string(Fault fault) {
   return descriptions[static_cast<std::size_t>(fault)].name;
 }
 
+std::optional<Fault> parse_fault(std::string_view name) {
+  for (std::size_t i = 0; i < fault_count; ++i) {
+    if (descriptions[i].name == name) return static_cast<Fault>(i);
+  }
+  return std::nullopt;
+}
+
 void log_to(std::ostream* out) {
   static std::ostream nowhere(nullptr);
   auto sink = std::make_shared<spdlog::sinks::ostream_sink_st>(out != nullptr ? *out : nowhere);
@@ -92,13 +99,12 @@ void Environment::draw_faults() {
 }
 
 bool Environment::strikes(Fault fault) {
+  if (running != nullptr && is_spared(*running)) return false;
   if (planned_ && planned_->call == fault) {
     if (planned_->calls_left == 0 || --planned_->calls_left > 0) return false;
   } else {
     const std::uint32_t rate = parts_per_million_[static_cast<std::size_t>(fault)];
-    if (!faults_allowed_ || rate == 0 || (running != nullptr && is_spared(*running)) ||
-        below(1'000'000) >= rate)
-      return false;
+    if (!faults_allowed_ || rate == 0 || below(1'000'000) >= rate) return false;
   }
   count(fault);
   mix(0xFA0 + static_cast<std::uint64_t>(fault));

@@ -74,6 +74,7 @@ enum class Fault : std::uint8_t {
 inline constexpr std::size_t fault_count = static_cast<std::size_t>(Fault::count_);
 
 std::string_view to_string(Fault fault);
+std::optional<Fault> parse_fault(std::string_view name);
 
 /// A broken promise, found by the model; the run ends with it.
 struct Failure : std::runtime_error {

@@ -23,13 +23,10 @@ constexpr const char* examples =
     "  xenlane-sim --seed 17 --trace     one again, with all that happened in it\n"
     "Exit codes: 0 every promise was kept; 1 one was broken, and its seed is printed; 2 usage.";
 
-int run_one(std::uint64_t seed, bool trace, bool log) {
+int run_one(const Options& options, bool log) {
   log_to(log ? &std::cout : nullptr);
-  fmt::print("seed {}\n", seed);
+  fmt::print("seed {}\n", options.seed);
   std::fflush(stdout);
-  Options options;
-  options.seed = seed;
-  options.print_trace = trace;
   const Result result = simulate(options);
   fmt::print(
       "{} steps, {:.3f} s of virtual time, {} connections, {} bytes, {} lanes\n"
@@ -50,6 +47,9 @@ int main(int argc, char** argv) {
   Campaign campaign;
   std::uint64_t first = 0;
   bool trace = false;
+  std::optional<std::uint64_t> cut;
+  std::string call;
+  std::uint64_t nth = 1;
   bool log = false;
   app.add_option("--seed", seed, "run this one, in this process");
   app.add_option("--seeds", campaign.count, "how many to run (default 2000)");
@@ -57,13 +57,33 @@ int main(int argc, char** argv) {
   app.add_option("--jobs", campaign.jobs, "processes at once (default: one for each processor)");
   app.add_flag("--trace", trace, "with --seed: print everything that happens");
   app.add_flag("--log", log, "with --seed: the bridges' own log, on stdout");
+  app.add_option("--cut", cut,
+                 "with --seed: the scripted story, its lane cut after that many steps");
+  app.add_option("--call", call, "with --seed: the scripted story, a call of this kind fails");
+  app.add_option("--nth", nth, "which of those calls (default 1)");
   app.footer(examples);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  if (seed) return run_one(*seed, trace, log);
+  if (seed) {
+    Options options;
+    options.seed = *seed;
+    options.print_trace = trace;
+    options.random = !cut && call.empty();
+    options.cut_after_steps = cut;
+    if (!call.empty()) {
+      const auto fault = parse_fault(call);
+      if (!fault) {
+        fmt::print(stderr, "xenlane-sim: --call {}: no such kind; they are listed by a run\n",
+                   call);
+        return 2;
+      }
+      options.failing_call = {*fault, nth};
+    }
+    return run_one(options, log);
+  }
   campaign.first = first != 0 ? first : std::random_device()() % 1'000'000'000ULL;
   return run_campaign(campaign) ? 0 : 1;
 }

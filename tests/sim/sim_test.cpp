@@ -84,7 +84,7 @@ class FailingCall : public Simulation, public testing::WithParamInterface<Fault>
 
 TEST_P(FailingCall, MayBeAnyOfThem) {
   std::uint64_t failures = 0;
-  for (std::uint64_t k = 1;; k += 1 + failures / 200) {
+  for (std::uint64_t k = 1;; k += 1 + failures / 60) {
     Options options = scripted(1);
     options.failing_call = {GetParam(), k};
     const Result result = simulate(options);

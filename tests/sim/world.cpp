@@ -130,6 +130,7 @@ void World::run() {
       env_.fail_call(options_.failing_call->first, options_.failing_call->second);
     }
     steps_ = 0;
+    in_story_ = true;
     open_the_usual();
     run_for(100 * ms);
     steps_of_story_ = steps_;
@@ -161,7 +162,7 @@ void World::collect(Result& result) const {
 void World::count_step() {
   ++steps_;
   env_.mix(steps_);
-  if (options_.cut_after_steps && steps_ == *options_.cut_after_steps) cut_links(false);
+  if (in_story_ && steps_ == options_.cut_after_steps) cut_links(false);
 }
 
 // Everybody gets a turn, beginning with somebody else each time. True when anything happened.

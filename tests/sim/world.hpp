@@ -131,6 +131,7 @@ class World {
   std::uint64_t idle_ns_ = 0;  ///< what the clock last leapt by
   std::uint64_t steps_ = 0;
   std::uint64_t steps_of_story_ = 0;
+  bool in_story_ = false;  ///< of a scripted run: its first session is up
   std::uint64_t rounds_ = 0;
   Domid next_domid_ = 1;
 };
