@@ -44,14 +44,15 @@ std::string_view name_of(Side side) {
 
 }  // namespace
 
-Script draw_script(bool with_faults) {
+Script Applications::draw_script(std::size_t guest) {
   Environment& env = *environment();
   Script script;
   script.to_send = number_bytes;
   if (!env.one_in(5)) script.to_send += env.below(env.one_in(6) ? 200'000 : 4'000);
+  if (bytes_max_.contains(guest)) script.to_send = std::min(script.to_send, bytes_max_[guest]);
   script.holds = env.one_in(6);
   script.write_bytes_max = env.one_in(4) ? env.between(1, 200) : 16384;
-  if (!with_faults) return script;
+  if (spared(guest)) return script;
   if (env.strikes(Fault::slow_reader)) script.read_bytes_max = env.between(1, 400);
   if (env.strikes(Fault::stopped_reader)) script.reads = false;
   if (env.strikes(Fault::early_close)) script.closes_after = env.below(20'000);
@@ -134,7 +135,7 @@ bool Applications::accept_some() {
     const auto& [guest, side] = key;
     Application& added =
         add(guest, side, side == Side::host ? "org.sim.to-host" : "org.sim.to-guest",
-            draw_script(!spared(guest)), std::move(socket));
+            draw_script(guest), std::move(socket));
     environment()->note("accepted", added.id, guest);
     accepted = true;
   }

@@ -58,6 +58,10 @@ class Applications {
   explicit Applications(std::string folder) : folder_(std::move(folder)) {}
   /// The services for that guest, and on it, do as they should.
   void spare(std::size_t guest) { spared_.insert(guest); }
+  /// What its applications send at most: where a window is a few bytes, much takes too long.
+  void limit(std::size_t guest, std::uint64_t bytes_max) { bytes_max_[guest] = bytes_max; }
+  /// How an application of that guest behaves: drawn from the environment.
+  Script draw_script(std::size_t guest);
   bool spared(std::size_t guest) const { return spared_.contains(guest); }
 
   /// Where a service listens that the bridge of this side dials.
@@ -115,6 +119,7 @@ class Applications {
   std::map<std::pair<std::size_t, Side>, Endings> endings_;
   std::map<std::size_t, std::uint64_t> nameless_;
   std::set<std::size_t> spared_;
+  std::map<std::size_t, std::uint64_t> bytes_max_;
   std::map<std::uint64_t, std::uint64_t> reader_of_;
   std::vector<std::byte> buffer_ = std::vector<std::byte>(65536);
   std::uint64_t busy_until_ns_ = 0;
@@ -122,8 +127,5 @@ class Applications {
   std::size_t next_turn_ = 0;
   bool finishing_ = false;
 };
-
-/// How an application behaves: drawn from the environment, its faults included or not.
-Script draw_script(bool with_faults);
 
 }  // namespace xenlane::sim

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,8 +18,8 @@ namespace xenlane::sim {
 
 namespace {
 
-/// A seed that takes longer than this by the real clock hangs.
-constexpr unsigned seed_seconds_max = 60;
+/// A seed that takes more processor time than this will not come to an end.
+constexpr long seed_seconds_max = 60;
 
 /// What one process has to tell; a plain value, so that it can go through a pipe as it is.
 struct Totals {
@@ -69,7 +70,8 @@ Totals totals_of(const Result& result) {
 void run_seeds(std::uint64_t first, std::uint64_t end, std::uint64_t stride, Progress& progress) {
   for (std::uint64_t seed = first; seed < end; seed += stride) {
     progress.seed = seed;
-    ::alarm(seed_seconds_max);
+    const itimerval limit{{0, 0}, {seed_seconds_max, 0}};
+    ::setitimer(ITIMER_PROF, &limit, nullptr);
     Options options;
     options.seed = seed;
     const Result result = simulate(options);

@@ -98,6 +98,7 @@ void World::configure(Guest& guest) {
     limits.open_backlog_max = static_cast<std::uint32_t>(env_.between(1, 16));
     limits.stream_window_bytes_min =
         env_.one_in(8) ? env_.between(1, 64) : env_.between(64, 40'000);
+    if (limits.stream_window_bytes_min <= 64) applications_->limit(guest.index, 2'000);
     limits.stream_window_bytes_max = limits.stream_window_bytes_min * env_.between(1, 20);
     limits.session_window_bytes =
         2 * limits.streams_max * limits.stream_window_bytes_min + env_.below(1'000'000);
@@ -217,7 +218,7 @@ void World::open_something() {
   if (applications_->active() >= applications_max || !env_.one_in(50)) return;
   Guest& guest = *guests_[env_.below(guests_.size())];
   const Side side = env_.one_in(2) ? Side::host : Side::guest;
-  const Script script = draw_script(!guest.spared);
+  const Script script = applications_->draw_script(guest.index);
   if (env_.one_in(4)) {
     connect(guest, side, "org.sim.port", script);
   } else {
