@@ -13,6 +13,7 @@
 #include "bridge/channel/listener.hpp"
 #include "bridge/control/client.hpp"
 #include "tests/bridge/temp_dir.hpp"
+#include "tests/support/patience.hpp"
 #include "transport/memory/memory_lane.hpp"
 
 namespace xenlane::bridge {
@@ -47,13 +48,13 @@ class Guest final : public StreamOwner {
 
 class ChannelTableTest : public testing::Test {
  protected:
-  ChannelTableTest() {
+  explicit ChannelTableTest(const MuxLimits& guests_limits = {}) {
     auto [host_lane, guest_lane] = transport::MemoryLane::make_pair(65536);
     const auto executor = context.get_executor();
     host_driver.emplace(executor, std::move(host_lane), settings(Role::host), DriverTimeouts{},
                         static_cast<StreamOwner&>(table));
-    guest_driver.emplace(executor, std::move(guest_lane), settings(Role::guest), DriverTimeouts{},
-                         static_cast<StreamOwner&>(guest));
+    guest_driver.emplace(executor, std::move(guest_lane), settings(Role::guest, guests_limits),
+                         DriverTimeouts{}, static_cast<StreamOwner&>(guest));
     guest.driver = &*guest_driver;
   }
   ~ChannelTableTest() override {
@@ -61,7 +62,9 @@ class ChannelTableTest : public testing::Test {
     guest_driver->stop("done");
     context.poll();
   }
-  static Session::Settings settings(Role role) { return {role, {}, {}, 1, {}}; }
+  static Session::Settings settings(Role role, const MuxLimits& limits = {}) {
+    return {role, {}, {}, 1, limits};
+  }
 
   void add(ChannelConfig config) {
     transport::UniqueFd listener;
@@ -87,7 +90,7 @@ class ChannelTableTest : public testing::Test {
   }
   /// Runs until `done`; fails rather than hangs.
   void run_until(const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto deadline = std::chrono::steady_clock::now() + test::patience();
     while (!done() && std::chrono::steady_clock::now() < deadline) {
       context.run_one_for(milliseconds(10));
     }
@@ -144,6 +147,24 @@ TEST_F(ChannelTableTest, SessionThatEndsTakesItsConnectionsAlong) {
   ASSERT_EQ(stats().bad_endings.size(), 1U);
   EXPECT_EQ(stats().bad_endings.front().error, ECONNRESET);
   EXPECT_EQ(stats().bad_endings.front().message, "the guest was destroyed");
+}
+
+class ChannelTableWithOneOpenAtATime : public ChannelTableTest {
+ protected:
+  ChannelTableWithOneOpenAtATime() : ChannelTableTest({.open_backlog_max = 1}) {}
+};
+
+// What makes room for another stream is a frame that has come; no connection changes with it.
+TEST_F(ChannelTableWithOneOpenAtATime, WaitingConnectionGoesOnWhenAnotherIsAnswered) {
+  guest.answers = true;
+  add(listening("a.b"));
+  start();
+  const auto first = connect_unix(dir / "a.b");
+  const auto second = connect_unix(dir / "a.b");
+  ASSERT_TRUE(first && second);
+  run_until([&] { return guest.opens == 2; });
+  EXPECT_EQ(stats().open, 2U);
+  EXPECT_EQ(stats().refused, 0U);
 }
 
 // The table is looked up by text, so that a name which is none would find nothing; but it says so

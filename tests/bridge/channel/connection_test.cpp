@@ -12,6 +12,8 @@
 #include <functional>
 #include <string>
 
+#include "tests/support/patience.hpp"
+
 namespace xenlane::bridge {
 namespace {
 
@@ -33,17 +35,27 @@ struct Heard final : ConnectionOwner {
 
 class ConnectionTest : public testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { connect(SOCK_STREAM); }
+  void TearDown() override { connection->close(); }
+
+  void connect(int type) {
     int ends[2];
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    ASSERT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    if (connection) connection->close();
     inner = ends[0];
     application.reset(ends[1]);
     connection = std::make_shared<Connection>(io.get_executor(), UniqueFd(ends[0]), 1, heard);
   }
-  void TearDown() override { connection->close(); }
+  /// What the kernel may refuse at any time, as when it is out of memory: this kind of socket
+  /// takes a piece whole or, if the piece is larger than the buffer, not at all (EMSGSIZE).
+  void connect_so_that_large_pieces_are_refused() {
+    connect(SOCK_SEQPACKET);
+    constexpr int buffer_bytes = 16 * 1024;
+    ASSERT_EQ(::setsockopt(inner, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes), 0);
+  }
 
   void run_until(const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + 20s;
+    const auto deadline = std::chrono::steady_clock::now() + test::patience();
     while (!done() && std::chrono::steady_clock::now() < deadline) {
       io.restart();
       io.run_one_for(100ms);
@@ -223,6 +235,27 @@ TEST_F(ConnectionTest, WhatIsKeptAsideIsReportedWhenTheApplicationCloses) {
   run_until([&] { return heard.reader_gone == 1; });
   EXPECT_EQ(heard.delivered, 2'000'000U);
   EXPECT_EQ(connection->held_bytes(), 0U);
+}
+
+TEST_F(ConnectionTest, RefusalByTheKernelIsNotTakenForAReaderThatIsGone) {
+  connect_so_that_large_pieces_are_refused();
+  deliver("taken");
+  deliver(numbered(1'000'000));
+  EXPECT_EQ(heard.broken, EMSGSIZE) << "or the application has a part and thinks that it is all";
+  EXPECT_EQ(heard.reader_gone, 0);
+  EXPECT_EQ(heard.delivered, 5U + 1'000'000U) << "nobody will read it, so its credit is free";
+  EXPECT_EQ(application_reads(), "taken");
+}
+
+TEST_F(ConnectionTest, RefusalOfWhatWasKeptAsideIsNotTakenForAReaderThatIsGone) {
+  connect_so_that_large_pieces_are_refused();
+  const std::string block = numbered(1000);
+  while (connection->held_bytes() < 1'000'000) deliver(block);  // too much for one piece
+  ASSERT_EQ(heard.broken, 0) << "so far the socket was only full";
+  application_reads();
+  run_until([&] { return heard.broken != 0 || heard.reader_gone != 0; });
+  EXPECT_EQ(heard.broken, EMSGSIZE);
+  EXPECT_EQ(heard.reader_gone, 0);
 }
 
 TEST_F(ConnectionTest, HangUpAfterTheEndIsNoticedWithoutWriting) {

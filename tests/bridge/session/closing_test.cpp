@@ -34,6 +34,7 @@ class Reader final : public StreamOwner {
     }
     finished |= std::holds_alternative<PeerFinished>(event);
   }
+  void handle_pass_over() override {}
   SourceBytes read_source(StreamId, const transport::WritableSpans&) override { return {0, true}; }
   void deliver(StreamId id, const transport::ReadableSpans& untrusted_payload) override {
     for (const auto part : {untrusted_payload.first, untrusted_payload.second}) {

@@ -9,6 +9,7 @@
 #include <boost/asio/post.hpp>
 #include <map>
 
+#include "tests/support/patience.hpp"
 #include "transport/memory/memory_lane.hpp"
 
 namespace xenlane::bridge {
@@ -112,7 +113,7 @@ class Driver : public testing::Test {
   }
   /// Runs until `done`; fails rather than hangs.
   void run_until(const std::function<bool()>& done) {
-    const auto deadline = std::chrono::steady_clock::now() + 20s;
+    const auto deadline = std::chrono::steady_clock::now() + test::patience();
     while (!done() && std::chrono::steady_clock::now() < deadline) io.run_one_for(100ms);
     ASSERT_TRUE(done());
   }
@@ -363,7 +364,7 @@ TEST_F(Driver, SmallMessagesKeepBulkFromFillingTheRing) {
     host->script.send(chat, "hello");
   }
   // When no more of them come, bulk has the whole ring again.
-  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  const auto deadline = std::chrono::steady_clock::now() + test::patience();
   while (host->driver.send_limit().current() < big_ring) {
     ASSERT_LT(std::chrono::steady_clock::now(), deadline);
     read_all();

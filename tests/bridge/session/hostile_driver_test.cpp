@@ -60,6 +60,7 @@ class Echo final : public StreamOwner {
       on_stream_();
     }
   }
+  void handle_pass_over() override {}
   SourceBytes read_source(StreamId, const transport::WritableSpans& to) override {
     const std::vector<std::byte> bytes(std::min<std::size_t>(to.size(), 500));
     copy_in(to, 0, bytes);
