@@ -48,7 +48,7 @@ Script draw_script(bool with_faults) {
   Environment& env = *environment();
   Script script;
   script.to_send = number_bytes;
-  if (!env.one_in(5)) script.to_send += env.below(env.one_in(4) ? 300'000 : 5'000);
+  if (!env.one_in(5)) script.to_send += env.below(env.one_in(6) ? 200'000 : 4'000);
   script.holds = env.one_in(6);
   script.write_bytes_max = env.one_in(4) ? env.between(1, 200) : 16384;
   if (!with_faults) return script;

@@ -15,7 +15,7 @@ struct Description {
 };
 
 constexpr std::array<Description, fault_count> descriptions{{
-    {"one-byte chunks", 900'000},
+    {"one-byte chunks", 400'000},
     {"link stall", 3'000},
     {"lost wake-up", 300'000},
     {"spurious wake-up", 20'000},

@@ -173,6 +173,14 @@ ssize_t send(int socket, const void* bytes, std::size_t size, int flags) {
   return noted(current, "send", socket, call(socket, bytes, size, flags));
 }
 
+// Asio's own allocations: coroutine frames and handlers.
+void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+  static const auto call = real<void* (*)(std::size_t, std::size_t)>("aligned_alloc");
+  Environment* current = of_process();
+  if (current != nullptr && current->strikes(Fault::out_of_memory)) return nullptr;
+  return call(alignment, size);
+}
+
 }  // extern "C"
 
 // Memory runs out for the process that is running; the simulator itself always has some.

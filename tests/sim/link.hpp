@@ -48,6 +48,8 @@ class Link {
   /// The lane ends as if one side had vanished: what is on its way stops where it is, and each end
   /// is told unless `unheard`.
   void cut(bool unheard);
+  /// Ends the stalls that are under way.
+  void mend() { stalled_until_[0] = stalled_until_[1] = 0; }
   /// A wake-up for nothing.
   void disturb();
 

@@ -250,6 +250,7 @@ void World::mend() {
   env_.note("faults end");
   env_.allow_faults(false);
   applications_->busy_until(0);
+  for (const auto& link : hypervisor_->live_links()) link->mend();
   mute_until_ns_ = 0;
   gone_until_ns_ = gone_until_ns_ == 0 ? 0 : 1;
   strike_store();

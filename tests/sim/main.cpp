@@ -6,7 +6,6 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <csignal>
 #include <iostream>
 #include <random>
 
@@ -45,7 +44,6 @@ int run_one(std::uint64_t seed, bool trace, bool log) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);
   CLI::App app{"Simulates hosts and guests with faults, each run decided by its seed.",
                "xenlane-sim"};
   std::optional<std::uint64_t> seed;

@@ -56,6 +56,18 @@ void run_as(Process& process, Work work) {
   work();
 }
 
+/// While one lives, what is done is the simulator's own: for what a process has others do for it.
+class OutsideOfProcess {
+ public:
+  OutsideOfProcess() : running_(std::exchange(environment()->running, nullptr)) {}
+  OutsideOfProcess(const OutsideOfProcess&) = delete;
+  OutsideOfProcess& operator=(const OutsideOfProcess&) = delete;
+  ~OutsideOfProcess() { environment()->running = running_; }
+
+ private:
+  Process* running_;
+};
+
 struct StoreProcess : Process {
   StoreProcess() : Process("xenstored", 0), server(context, xensim::Quotas{}) { spared = true; }
   xensim::StoreServer server;

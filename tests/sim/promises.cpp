@@ -135,8 +135,8 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
     if (env_.now_ns() >= deadline_ns) {
       throw Failure(
           fmt::format("I6: guest {}: no connection to {} worked within {} s after the "
-                      "last fault",
-                      guest.index, channel, recovery_ns / s));
+                      "last fault{}",
+                      guest.index, channel, recovery_ns / s, describe()));
     }
   }
 }
@@ -155,6 +155,7 @@ void World::drain_ports(Guest& guest) {
   Script script;
   script.to_send = 8;
   const std::uint64_t deadline = env_.now_ns() + recovery_ns;
+  run_for(pairing_pause_ns);  // others may be in the socket's backlog, with no stream to be had yet
   while (waiting(Side::host) + waiting(Side::guest) > 0) {
     if (env_.now_ns() >= deadline) throw Failure("I6: ports are not paired" + describe());
     const Side side = waiting(Side::host) > 0 ? Side::guest : Side::host;

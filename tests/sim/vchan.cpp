@@ -39,6 +39,7 @@ class OfferedLane final : public Lane {
       : lane_(std::move(lane)), path_(std::move(path)) {}
   ~OfferedLane() override {
     if (hypervisor() == nullptr) return;
+    const sim::OutsideOfProcess outside;
     hypervisor()->offers.erase(path_);
     hypervisor()->store.server.erase(path_);
   }
@@ -80,6 +81,7 @@ asio::awaitable<LaneResult> async_offer_vchan(VchanOffer offer, milliseconds dea
     co_await pass(deadline);
     co_return failure(LaneFailureKind::timed_out, "no answer in time");
   }
+  const sim::OutsideOfProcess outside;
   const std::string path = fmt::format("/local/domain/{}/{}", domid, offer.path);
   hypervisor()->store.server.write(path + "/ring-ref", "8");
   hypervisor()->store.server.write(path + "/event-channel", "8");
@@ -100,9 +102,11 @@ asio::awaitable<LaneResult> async_attach_vchan(Domid server, std::string path,
     co_await pass(deadline);
     co_return failure(LaneFailureKind::timed_out, "no answer in time");
   }
+  const bool fails = env.strikes(Fault::attach_fails);
+  const sim::OutsideOfProcess outside;
   const auto found = hypervisor()->offers.find(path);
   auto link = found == hypervisor()->offers.end() ? nullptr : found->second.lock();
-  if (!link || link->attached() || env.strikes(Fault::attach_fails)) {
+  if (!link || link->attached() || fails) {
     co_return failure(LaneFailureKind::no_ring, fmt::format("no ring of domain {}", server));
   }
   co_return sim::Link::make_lane(std::move(link), sim::Link::client);

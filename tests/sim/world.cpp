@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <csignal>
 
 namespace xenlane::sim {
 
@@ -46,6 +47,7 @@ Result simulate(const Options& options) {
 }
 
 World::World(const Options& options) : options_(options), env_(options.seed) {
+  std::signal(SIGPIPE, SIG_IGN);  // as the daemons' mains do
   env_.print_trace = options.print_trace;
   char path[] = "/tmp/xenlane-sim-XXXXXX";
   if (::mkdtemp(path) == nullptr) throw Failure("mkdtemp");
@@ -125,6 +127,7 @@ void World::run() {
     steps_ = 0;
     open_the_usual();
     run_for(100 * ms);
+    steps_of_story_ = steps_;
   } else {
     env_.allow_faults(true);
     const std::uint64_t end = env_.now_ns() + env_.between(faults_ns_min, faults_ns_max);
@@ -141,6 +144,8 @@ void World::run() {
 void World::collect(Result& result) const {
   result.trace_hash = env_.hash();
   result.steps = steps_;
+  result.steps_of_story = steps_of_story_;
+  result.planned_call_failed = options_.failing_call && env_.planned_calls_left() == 0;
   result.virtual_seconds = env_.now_s() - 1000;
   result.applications = applications_->opened();
   result.bytes = applications_->bytes_received();
@@ -243,13 +248,20 @@ std::uint64_t World::connect(Guest& guest, Side side, const std::string& name,
 std::string World::describe() const {
   std::string text;
   for (const auto& guest : guests_) {
-    for (const BridgeProcess* process : {static_cast<BridgeProcess*>(guest->bridge.get()),
-                                         static_cast<BridgeProcess*>(guest->worker.get())}) {
+    for (BridgeProcess* process : {static_cast<BridgeProcess*>(guest->bridge.get()),
+                                   static_cast<BridgeProcess*>(guest->worker.get())}) {
       if (process == nullptr) continue;
       const boost::json::object status = process->peer.status();
       for (const char* part : {"session", "streams", "counters"}) {
         text += fmt::format("\n  {}: {} {}", process->name, part,
                             boost::json::serialize(status.at(part)));
+      }
+      for (const auto& channel : process->peer.channels().channels()) {
+        const auto& endings = channel->stats.bad_endings;
+        text += fmt::format("\n    {}: {} open; {} there and {} here wait for a partner; {}",
+                            channel->config.name.text(), channel->stats.open,
+                            channel->waiting_remote.size(), channel->waiting_local.size(),
+                            endings.empty() ? "no bad endings" : endings.back().message);
       }
     }
   }

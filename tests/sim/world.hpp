@@ -29,7 +29,8 @@ struct Options {
 struct Result {
   std::string failure;  ///< empty: all promises were kept
   std::uint64_t trace_hash = 0;
-  std::uint64_t steps = 0;  ///< things done
+  std::uint64_t steps = 0;           ///< things done
+  std::uint64_t steps_of_story = 0;  ///< until the applications of a scripted run were done
   double virtual_seconds = 0;
   std::uint64_t applications = 0;
   std::uint64_t bytes = 0;     ///< that applications received
@@ -128,6 +129,7 @@ class World {
   std::uint64_t gone_until_ns_ = 0;
   std::uint64_t idle_ns_ = 0;  ///< what the clock last leapt by
   std::uint64_t steps_ = 0;
+  std::uint64_t steps_of_story_ = 0;
   std::uint64_t rounds_ = 0;
   Domid next_domid_ = 1;
 };

@@ -280,7 +280,8 @@ asio::awaitable<void> XenStore::Connection::flush_outbox() {
 asio::awaitable<XenStore::Result<std::string>> XenStore::Connection::request(
     std::uint32_t type, std::uint32_t transaction, std::string payload) {
   const auto self = shared_from_this();
-  if (!connected_) co_return last_error_;
+  // Never the reason why: ENOENT would be taken for the answer that there is no such node.
+  if (!connected_) co_return errno_code(ENOTCONN);
   if (payload.size() > xenstore_payload_bytes_max) co_return errno_code(E2BIG);
   if (pending_.size() >= requests_max || outbox_.size() >= outbox_messages_max) {
     co_return errno_code(EBUSY);
