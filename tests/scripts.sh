@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034 # the lists are for whoever sources this
-# What demo.sh, test.sh and tests/fuzz/run.sh share: the lists of packages, short messages, and
+# What demo.sh, test.sh and the scripts in tests share: the lists of packages, short messages, and
 # running a long command with its output in a log. Sourced, never run.
 
 # Debian 12 packages to build everything.
@@ -15,6 +15,8 @@ test_packages=(xenstore-utils xen-utils-4.17)
 bench_packages=(libbenchmark-dev)
 # What the fuzz targets need besides: clang and its sanitizers' and libFuzzer's libraries.
 fuzz_packages=(clang-14 libclang-rt-14-dev)
+# What reads the counts of tests/coverage.sh.
+coverage_packages=(gcovr)
 
 say() { printf '==> %s\n' "$*"; }
 

@@ -31,18 +31,18 @@ template <typename T>
 boost::asio::awaitable<std::optional<T>> run_blocking(std::function<T()> work,
                                                       std::chrono::milliseconds deadline) {
   struct Shared {
-    explicit Shared(const boost::asio::any_io_executor& executor) : done(executor) {}
+    explicit Shared(const boost::asio::any_io_executor& executor) { done.emplace(executor); }
     std::mutex mutex;
-    bool abandoned = false;
     std::optional<T> result;
-    Signal done;
+    /// None once the waiter has left for whatever reason, its own destruction included. It goes
+    /// with the waiter because the event loop that it belongs to may not outlive that by much.
+    std::optional<Signal> done;
   };
-  // Set when the waiter leaves for whatever reason, its own destruction included.
   struct Abandon {
     std::shared_ptr<Shared> shared;
     ~Abandon() {
       const std::lock_guard lock(shared->mutex);
-      shared->abandoned = true;
+      shared->done.reset();
     }
   };
   if (blocking_calls_under_way().fetch_add(1) >= blocking_calls_max) {
@@ -56,12 +56,14 @@ boost::asio::awaitable<std::optional<T>> run_blocking(std::function<T()> work,
     T result = work();
     blocking_calls_under_way().fetch_sub(1);
     const std::lock_guard lock(shared->mutex);
-    if (shared->abandoned) return;
+    if (!shared->done) return;
     shared->result.emplace(std::move(result));
-    boost::asio::post(executor, [shared] { shared->done.raise(); });
+    boost::asio::post(executor, [shared] {
+      if (shared->done) shared->done->raise();
+    });
   }).detach();
 
-  co_await shared->done.wait_for(deadline);
+  co_await shared->done->wait_for(deadline);
   const std::lock_guard lock(shared->mutex);
   co_return std::move(shared->result);
 }

@@ -72,6 +72,7 @@ class Echo final : public StreamOwner {
     delivered_bytes += copy.size();
     driver->mux()->delivered(id, copy.size());
   }
+  void handle_pass_over() override {}
 
  private:
   std::function<void()> on_stream_;
