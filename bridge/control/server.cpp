@@ -1,5 +1,7 @@
 #include "bridge/control/server.hpp"
 
+#include <fcntl.h>
+
 #include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -158,6 +160,8 @@ void ControlServer::Core::accept() {
       });
       return;
     }
+    // Asio leaves it open for whatever program the broker starts next.
+    ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
     if (self->connections_.size() >= self->options_.connections_max) {
       // Best effort: the new connection's buffer is empty, so one short line fits or is dropped.
       const std::string busy =

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "bridge/channel/text.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
 namespace xenlane::bridge {
@@ -23,6 +24,9 @@ RandomId random_id() {
 }
 
 namespace {
+
+/// Of why a session ended: the longest that is our own has a REJECT's text in it.
+constexpr std::size_t reason_shown_bytes_max = 400;
 
 /// Who looks for work on the only processor keeps those away who would make it.
 std::chrono::microseconds poll_max(const VchanConfig& vchan) {
@@ -64,7 +68,9 @@ boost::asio::awaitable<std::string> Peer::run_session(std::unique_ptr<transport:
   ++sessions_;
   abandoning_ = false;
   channels_.attach(*driver_);
-  std::string reason = co_await driver_->run();
+  // A refusing host's own words are in it.
+  const std::string untrusted_reason = co_await driver_->run();
+  std::string reason = escape_untrusted(untrusted_reason, reason_shown_bytes_max);
   channels_.detach(reason);
   session_was_up_ = driver_->session().has_been_up();
   reason_ = reason;

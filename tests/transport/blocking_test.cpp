@@ -127,6 +127,25 @@ TEST_F(Blocking, WaiterThatIsDestroyedLeavesTheCallBehind) {
   EXPECT_NE(destroyed.get_future().get(), std::this_thread::get_id());
 }
 
+TEST_F(Blocking, WhatMustBeDoneIsDoneElsewhereThoughTheOthersAreStuck) {
+  std::vector<Stuck> stuck(blocking_calls_max);
+  for (Stuck& one : stuck) start(one.call(), 1ms);
+  run_all();
+  std::thread::id where = std::this_thread::get_id();
+  asio::co_spawn(
+      io,
+      run_blocking<int>(
+          [&where] {
+            where = std::this_thread::get_id();
+            return 1;
+          },
+          20s, BlockingCall::always),
+      [](const std::exception_ptr&, const std::optional<int>& result) { EXPECT_EQ(result, 1); });
+  run_all();
+  EXPECT_NE(where, std::this_thread::get_id());
+  for (Stuck& one : stuck) one.let_go();
+}
+
 TEST_F(Blocking, FewAreStuckAtOnceAndTheirPlacesComeBack) {
   std::vector<Stuck> stuck(blocking_calls_max);
   std::vector<std::future<std::optional<int>>> late;

@@ -26,10 +26,17 @@ inline std::atomic<int>& blocking_calls_under_way() {
   return count;
 }
 
+/// Whether a call may be turned away because too many are under way or stuck.
+enum class BlockingCall : std::uint8_t {
+  limited,
+  always,  ///< for what must be done, and can only come after a limited call that came back
+};
+
 /// The result of `work`, or nothing when it took longer than `deadline`.
 template <typename T>
 boost::asio::awaitable<std::optional<T>> run_blocking(std::function<T()> work,
-                                                      std::chrono::milliseconds deadline) {
+                                                      std::chrono::milliseconds deadline,
+                                                      BlockingCall kind = BlockingCall::limited) {
   struct Shared {
     explicit Shared(const boost::asio::any_io_executor& executor) { done.emplace(executor); }
     std::mutex mutex;
@@ -45,7 +52,8 @@ boost::asio::awaitable<std::optional<T>> run_blocking(std::function<T()> work,
       shared->done.reset();
     }
   };
-  if (blocking_calls_under_way().fetch_add(1) >= blocking_calls_max) {
+  const int others = blocking_calls_under_way().fetch_add(1);
+  if (kind == BlockingCall::limited && others >= blocking_calls_max) {
     blocking_calls_under_way().fetch_sub(1);
     co_return std::nullopt;
   }

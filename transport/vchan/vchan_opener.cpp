@@ -43,7 +43,8 @@ boost::asio::awaitable<void> async_close_lane(std::unique_ptr<Lane> lane,
     owner->reset();
     return true;
   };
-  co_await run_blocking<bool>(std::move(close), deadline);
+  // Turned away, it would be closed here, by a loop that must never wait.
+  co_await run_blocking<bool>(std::move(close), deadline, BlockingCall::always);
 }
 
 }  // namespace xenlane::transport

@@ -2,6 +2,7 @@
 // one, an honest client must still be answered.
 #include "bridge/control/server.hpp"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -94,6 +95,23 @@ TEST_F(Control, SeveralRequestsOnOneConnectionAreAnsweredInOrder) {
             R"({"v":1,"ok":false,"error":{"code":"unknown-op","message":"no such op"}})");
   send(fd.get(), "tus\"}\n");
   EXPECT_EQ(receive_line(fd.get()), R"({"role":"guest","v":1,"ok":true})");
+}
+
+// The broker starts workers while clients are connected.
+TEST_F(Control, ConnectionIsNotHandedOnToProgramsThatAreStarted) {
+  start();
+  const auto fd = connect();
+  send(fd.get(), "{\"v\":1,\"op\":\"status\"}\n");
+  EXPECT_THAT(receive_line(fd.get()), HasSubstr("guest"));
+  int connections = 0;
+  for (int other = 3; other < 256; ++other) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (::getsockopt(other, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid == 0) continue;
+    ++connections;
+    EXPECT_NE(::fcntl(other, F_GETFD) & FD_CLOEXEC, 0) << "descriptor " << other;
+  }
+  EXPECT_GE(connections, 2);  // the client's end and the server's
 }
 
 TEST_F(Control, RequestBeforeAHalfCloseIsStillAnswered) {

@@ -42,7 +42,6 @@ class Reader final : public StreamOwner {
     }
     driver->mux()->delivered(id, untrusted_payload.size());
   }
-  void handle_pass_over() override {}
 };
 
 /// The guest's end, by hand: appends to the ring that the host reads.

@@ -72,7 +72,6 @@ class Echo final : public StreamOwner {
     delivered_bytes += copy.size();
     driver->mux()->delivered(id, copy.size());
   }
-  void handle_pass_over() override {}
 
  private:
   std::function<void()> on_stream_;
