@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Builds everything and runs the tests in four passes:
+# Builds everything and runs the tests in seven passes:
 #
 #   release   every test
-#   xen       the programs of that pass on real Xen, under emulation (tests/xen)
+#   sim       2,000 simulations with fresh seeds (tests/sim)
+#   xen       the programs of the release pass on real Xen, under emulation (tests/xen)
+#   fuzz      every fuzz target for a while (tests/fuzz)
+#   mutants   planted bugs, each of which a test must notice (tests/mutants)
 #   asan      every test, with AddressSanitizer and UndefinedBehaviorSanitizer
 #   tsan      the tests labelled fast, with ThreadSanitizer
 #
-#   ./test.sh           all four; exit code 0: all passed; 1: not; 2: packages are missing
+#   ./test.sh           all of them; exit code 0: all passed; 1: not; 2: packages are missing
 #   ./test.sh --fast    the release pass alone
 set -euo pipefail
 
@@ -14,12 +17,12 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/scripts.sh
 source "$root/tests/scripts.sh"
 
-passes=(release xen asan tsan)
+passes=(release sim xen fuzz mutants asan tsan)
 case ${1:-} in
   --fast) passes=(release) ;;
   '') ;;
   *)
-    sed -n '2,10s/^# \{0,1\}//p' "$root/test.sh" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$root/test.sh" >&2
     exit 2
     ;;
 esac
@@ -29,20 +32,6 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 failures=()
-
-# GCC 12's sanitizers know address layouts of at most 28 random bits; newer kernels use 32, and then
-# a program now and then dies before main.
-steady=()
-steady_addresses() {
-  local bits
-  bits=$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
-  ((bits > 28)) || return 0
-  if setarch -R true 2>/dev/null; then
-    steady=(setarch -R)
-  else
-    say "warning: vm.mmap_rnd_bits is $bits and setarch -R is not permitted; sanitizers may crash"
-  fi
-}
 
 # ctest_part PASS NAME CTEST_ARGUMENTS...: the summary on stdout, all the rest in a log.
 ctest_part() {
@@ -59,10 +48,17 @@ ctest_part() {
   failures+=("$pass/$name")
 }
 
+# Passes that run what the release pass has built. Without it that one has failed, and said so.
 run_xen_pass() {
-  # Without them the release pass has failed, and said so.
   [[ -x $root/build/release/bin/xenlane-host ]] || return 0
   run_job "$root/tests/xen/run.sh" --build "$root/build/release" || failures+=(xen)
+}
+
+run_sim_pass() {
+  local program=$root/build/release/bin/xenlane-sim
+  [[ -x $program ]] || return 0
+  say "sim: running 2000 seeds"
+  run_job "$program" --seeds 2000 || failures+=(sim)
 }
 
 run_pass() {
@@ -88,11 +84,17 @@ run_pass() {
 main() {
   local pass
   require_packages "${build_packages[@]}" "${test_packages[@]}" \
-    "${bench_packages[@]}"
+    "${bench_packages[@]}" "${fuzz_packages[@]}"
   lock_builds "$root/build"
   cd "$root"
   for pass in "${passes[@]}"; do
-    if [[ $pass == xen ]]; then run_xen_pass; else run_pass "$pass"; fi
+    case $pass in
+      xen) run_xen_pass ;;
+      sim) run_sim_pass ;;
+      fuzz) run_job "$root/tests/fuzz/run.sh" || failures+=(fuzz) ;;
+      mutants) run_job "$root/tests/mutants/run.sh" || failures+=(mutants) ;;
+      *) run_pass "$pass" ;;
+    esac
   done
   if ((${#failures[@]} > 0)); then
     say "FAILED after $(elapsed): ${failures[*]}"
