@@ -326,7 +326,8 @@ void SessionDriver::handle_stall_tick() {
   }
   const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
   if (unconsumed == 0 || moved) {
-    watch_stall();
+    // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.
+    schedule();
     return;
   }
   const auto stalled = stalled_for_ + stall_tick;

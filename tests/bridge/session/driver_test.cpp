@@ -294,6 +294,23 @@ TEST_F(Driver, SlowReaderIsNotTakenForAStalledOne) {
   EXPECT_FALSE(host->ended.has_value());
 }
 
+// The peer takes everything, and its event is lost: nobody will say again that there is room.
+TEST_F(Driver, LostEventThatToldOfRoomIsMadeGood) {
+  const auto other = start_host();
+  put(*other, hello().view());
+  run_until_up();
+  const StreamId id = host->driver.mux()->open(EndShape::service, "org.example.test");
+  host->script.send(id, long_text(3 * ring_bytes, 'A'));
+  for (int rounds = 0; rounds < 2; ++rounds) {
+    std::size_t waiting = 0;
+    run_until([&] { return std::exchange(waiting, other->readable().size()) == ring_bytes; });
+    other->shared().requests[0] = 0;
+    other->consume(ring_bytes);
+    other->publish();
+  }
+  run_until([&] { return !other->readable().empty(); });
+}
+
 TEST_F(Driver, RingsTooSmallForTheProtocolAreRefused) {
   auto [host_lane, guest_lane] = MemoryLane::make_pair(2048);
   host = std::make_unique<Side>(io, Role::host, std::move(host_lane), DriverTimeouts{});
