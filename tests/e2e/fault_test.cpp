@@ -80,6 +80,23 @@ TEST(Fault, KilledWorkerEndsConnectionsAndIsReplaced) {
   }
 }
 
+TEST(Fault, WorkerStoppedInGoodOrderIsReplacedToo) {
+  World world({"web"});
+  world.start();
+  for (const int signal : {SIGTERM, SIGINT}) {
+    Applications applications(world, 1);
+    applications.run_until(1024 * 1024);
+    const pid_t worker = world.worker_pid("web");
+    ASSERT_GT(worker, 0);
+    ::kill(worker, signal);
+    expect_ends(world, applications);
+    expect_service_again(world);
+    EXPECT_NE(world.worker_pid("web"), worker);
+    EXPECT_THAT(world.log("host"),
+                ::testing::HasSubstr("worker " + std::to_string(worker) + " ended (exit 0)"));
+  }
+}
+
 TEST(Fault, WorkersKilledOftenAreReplacedAsSoonEachTime) {
   World world({"web"});
   // A pause that grew would soon be longer than anybody waits.

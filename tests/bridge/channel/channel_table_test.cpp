@@ -1,6 +1,8 @@
 // A host's channels against a guest that keeps the session but not always its manners.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -8,11 +10,13 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <sstream>
 
 #include "bridge/channel/channel_table.hpp"
 #include "bridge/channel/listener.hpp"
 #include "bridge/control/client.hpp"
 #include "tests/bridge/temp_dir.hpp"
+#include "tests/support/no_descriptors.hpp"
 #include "tests/support/patience.hpp"
 #include "transport/memory/memory_lane.hpp"
 
@@ -165,6 +169,27 @@ TEST_F(ChannelTableWithOneOpenAtATime, WaitingConnectionGoesOnWhenAnotherIsAnswe
   run_until([&] { return guest.opens == 2; });
   EXPECT_EQ(stats().open, 2U);
   EXPECT_EQ(stats().refused, 0U);
+}
+
+TEST_F(ChannelTableTest, ConnectionThatCannotBeAcceptedForWantOfDescriptorsIsAcceptedLater) {
+  std::ostringstream log;
+  const auto usual = spdlog::default_logger();
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_st>(log)));
+  guest.answers = true;
+  add(listening("a.b"));
+  start();
+  const auto client = connect_unix(dir / "a.b");
+  ASSERT_TRUE(client);
+  {
+    const tests::NoDescriptors none_left;
+    run_until([&] { return log.str().find("a.b: cannot accept: ") != std::string::npos; });
+    EXPECT_EQ(stats().opened, 0U);
+  }
+  run_until([&] { return guest.opens == 1; });
+  EXPECT_EQ(stats().open, 1U);
+  EXPECT_FALSE(ended(*client));
+  spdlog::set_default_logger(usual);
 }
 
 // The table is looked up by text, so that a name which is none would find nothing; but it says so

@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <boost/json.hpp>
 
@@ -121,6 +123,60 @@ TEST_F(GuestTool, StatusShowsSessionLaneStreamsAndFaultsEscaped) {
   EXPECT_THAT(got.out, HasSubstr("frames_sent 17\n"));
 }
 
+TEST_F(GuestTool, StatusWithoutASessionSaysWhy) {
+  control_->change([](json::object& status) {
+    status["uptime_s"] = 3 * 86400 + 7200;
+    status["session"] = {{"state", "down"}, {"since_s", 90}, {"reason", "waiting\nfor the host"}};
+    status["lane"] = {{"kind", "none"}};
+    status["polling"] = nullptr;
+    status["counters"] = json::object{};
+  });
+  const ToolResult got = run_tool(dir_.path(), {"status"});
+  EXPECT_EQ(got.exit_code, exit_ok) << got.err;
+  EXPECT_THAT(got.out, HasSubstr(", up 3 d 2 h\n"));
+  EXPECT_THAT(got.out, HasSubstr("  session   down since 1 min 30 s: waiting\\x0afor the host\n"));
+  EXPECT_THAT(got.out, HasSubstr("  lane      none\n"));
+  EXPECT_THAT(got.out, Not(HasSubstr("polling")));
+  EXPECT_THAT(got.out, Not(HasSubstr("counters")));
+}
+
+TEST_F(GuestTool, StatusTellsWhetherLookingForWorkPaid) {
+  const auto polling = [this](const json::value& told) {
+    control_->change([&](json::object& status) { status["polling"] = told; });
+    return run_tool(dir_.path(), {"status"}).out;
+  };
+  EXPECT_THAT(polling({{"max_us", 50}, {"now_us", 20}, {"paid", 7}, {"missed", 3}}),
+              HasSubstr("  polling   20 of at most 50 us before a sleep; paid 7 times of 10\n"));
+  EXPECT_THAT(polling({{"max_us", 0}, {"now_us", 0}, {"paid", 0}, {"missed", 0}}),
+              HasSubstr("  polling   never, sleeps at once\n"));
+}
+
+/// What the tool's `arguments` put on a terminal.
+std::string shown_on_terminal(const std::string& run_dir,
+                              const std::vector<std::string>& arguments) {
+  const transport::UniqueFd screen(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  EXPECT_EQ(::grantpt(screen.get()), 0);
+  EXPECT_EQ(::unlockpt(screen.get()), 0);
+  const transport::UniqueFd terminal(
+      ::open(::ptsname(screen.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+  const ToolResult got = run_tool(run_dir, arguments, {}, {.out = terminal.get()});
+  EXPECT_EQ(got.exit_code, exit_ok) << got.err;
+  std::string shown(4096, '\0');
+  const ssize_t bytes = ::read(screen.get(), shown.data(), shown.size());
+  shown.resize(bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
+  return shown;
+}
+
+TEST_F(GuestTool, TableOnATerminalHasColoursUnlessTheyAreRefused) {
+  ::unsetenv("NO_COLOR");
+  const std::string coloured = shown_on_terminal(dir_.path(), {"ls"});
+  EXPECT_THAT(coloured, HasSubstr("\033[32mready   \033[0m"));
+  EXPECT_THAT(coloured, HasSubstr("\033[31mdisabled\033[0m"));
+  ::setenv("NO_COLOR", "1", 1);
+  EXPECT_THAT(shown_on_terminal(dir_.path(), {"ls"}), Not(HasSubstr("\033")));
+  ::unsetenv("NO_COLOR");
+}
+
 TEST_F(GuestTool, NonsenseFromADaemonIsNoCrash) {
   control_->set({{"role", "guest"}, {"channels", {1, "x", json::object{{"name", 7}}}}});
   EXPECT_EQ(run_tool(dir_.path(), {"ls"}).exit_code, exit_ok);
@@ -160,6 +216,44 @@ TEST_F(HostTool, LsTakesAGuestByNameOrDomainId) {
   const ToolResult unknown = run_tool(dir_.path(), {"ls", "mail"});
   EXPECT_EQ(unknown.exit_code, exit_unknown);
   EXPECT_EQ(unknown.err, "xenlane: mail: unknown guest; known guests are web, db\n");
+}
+
+TEST_F(HostTool, LsJsonNamesThoseThatCannotBeAsked) {
+  const json::value parsed = json::parse(run_tool(dir_.path(), {"ls", "--json"}).out);
+  EXPECT_EQ(parsed.at("channels").as_array().size(), 1U);
+  ASSERT_EQ(parsed.at("unreachable").as_array().size(), 1U);
+  EXPECT_EQ(parsed.at("unreachable").at(0).at("guest"), "db");
+  EXPECT_EQ(parsed.at("unreachable").at(0).at("state"), "waiting");
+}
+
+TEST_F(HostTool, StatusOfOneGuestIsItsBridgesAlone) {
+  const ToolResult web = run_tool(dir_.path(), {"status", "web"});
+  EXPECT_THAT(web.out, StartsWith("guest web (domain 1): worker"));
+  const ToolResult waiting = run_tool(dir_.path(), {"status", "db"});
+  EXPECT_EQ(waiting.exit_code, exit_no_daemon);
+  EXPECT_EQ(waiting.err,
+            "xenlane: db: no bridge serves this guest now (it is waiting); see 'xenlane status'\n");
+}
+
+TEST_F(HostTool, WorkerThatTalksNonsenseIsNamedByItsSocket) {
+  worker_.reset();
+  const FakeSocket worker(dir_ / "web/control", [](int fd) {
+    char request = 0;
+    while (::read(fd, &request, 1) == 1 && request != '\n') {
+    }
+    write_all(fd, "gibberish\n");
+  });
+  const ToolResult got = run_tool(dir_.path(), {"status", "web"});
+  EXPECT_EQ(got.exit_code, exit_broken);
+  EXPECT_EQ(got.err, "xenlane: " + (dir_ / "web/control") +
+                         ": the reply is not a JSON object; look at the daemon's log\n");
+}
+
+TEST_F(HostTool, WithoutAnyGuestNoneIsKnown) {
+  broker_->change([](json::object& status) { status["guests"] = json::array{}; });
+  const ToolResult got = run_tool(dir_.path(), {"status", "web"});
+  EXPECT_EQ(got.exit_code, exit_unknown);
+  EXPECT_EQ(got.err, "xenlane: web: unknown guest; no guest is known now\n");
 }
 
 TEST_F(HostTool, StatusShowsTheBrokerAndItsBridges) {

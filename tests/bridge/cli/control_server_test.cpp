@@ -18,6 +18,7 @@
 #include "bridge/channel/listener.hpp"
 #include "bridge/control/client.hpp"
 #include "tests/bridge/temp_dir.hpp"
+#include "tests/support/no_descriptors.hpp"
 
 namespace xenlane::bridge {
 namespace {
@@ -228,6 +229,25 @@ TEST_F(Control, ClientThatSendsAByteNowAndThenIsCutAllTheSame) {
   }
   EXPECT_LT(sent, 1000) << "ten times the deadline and more";
   EXPECT_GT(sent, 0);
+}
+
+// In one thread, so that the test decides when the server runs.
+TEST_F(Control, ClientThatCameWhileNoDescriptorsWereLeftIsAnsweredLater) {
+  auto listener = listen_unix(path_, 0600, static_cast<uid_t>(-1), static_cast<gid_t>(-1), 8);
+  ASSERT_TRUE(listener.has_value());
+  ControlServer server(io_.get_executor(), std::move(listener->fd), [](const auto&) {
+    return boost::json::object{{"role", "guest"}};
+  });
+  const auto fd = connect();
+  send(fd.get(), "{\"v\":1,\"op\":\"status\"}\n");
+  {
+    const tests::NoDescriptors none_left;
+    EXPECT_EQ(io_.poll(), 1U) << "one attempt";
+    EXPECT_EQ(io_.poll(), 0U) << "to try again at once would spin";
+  }
+  pollfd answered = {fd.get(), POLLIN, 0};
+  while (::poll(&answered, 1, 0) == 0) ASSERT_EQ(io_.run_one_for(20s), 1U);
+  EXPECT_THAT(receive_line(fd.get()), HasSubstr("guest"));
 }
 
 TEST_F(Control, StoppedServerClosesItsConnections) {

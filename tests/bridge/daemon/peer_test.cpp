@@ -1,0 +1,107 @@
+// A daemon's own side without a session: its channels' sockets, and what it answers about itself.
+#include "bridge/daemon/peer.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+
+#include "bridge/cli/exit_codes.hpp"
+#include "bridge/control/protocol.hpp"
+#include "bridge/daemon/listeners.hpp"
+#include "bridge/daemon/program.hpp"
+#include "tests/bridge/temp_dir.hpp"
+
+namespace xenlane::bridge {
+namespace {
+
+using testing::HasSubstr;
+
+class PeerTest : public testing::Test {
+ protected:
+  static ChannelConfig channel(const std::string& name, EndKind end) {
+    return {.name = *ChannelName::parse(name), .end = end};
+  }
+  boost::json::object answer(const boost::json::object& request) const {
+    return answer_bridge_request(request, "guest", "web", 7, std::chrono::steady_clock::now(),
+                                 peer);
+  }
+  boost::json::object status() const { return answer({{"op", "status"}}); }
+
+  const TempDir dir;
+  boost::asio::io_context context{1};
+  const BridgeConfig config;
+  Peer peer{context.get_executor(), Role::guest, "host", config};
+};
+
+TEST_F(PeerTest, SaysWhoItIsAndThatThereIsNoSession) {
+  peer.set_reason("waiting for the host");
+  const auto reply = status();
+  EXPECT_EQ(json_text(reply, "role"), "guest");
+  EXPECT_EQ(json_text(reply, "guest"), "web");
+  EXPECT_EQ(json_number(reply, "domid"), 7U);
+  EXPECT_EQ(json_number(reply, "pid"), static_cast<std::uint64_t>(::getpid()));
+  EXPECT_EQ(json_text(*json_object(reply, "session"), "state"), "down");
+  EXPECT_EQ(json_text(*json_object(reply, "session"), "reason"), "waiting for the host");
+  EXPECT_EQ(json_text(*json_object(reply, "lane"), "kind"), "none");
+  EXPECT_FALSE(peer.session_up());
+}
+
+TEST_F(PeerTest, AnswersNothingButStatus) {
+  const auto reply = answer({{"op", "dance"}});
+  EXPECT_EQ(json_text(*json_object(reply, "error"), "code"), "unknown-op");
+}
+
+// To stop or to leave what is not there is what happens when a domain goes while none is up.
+TEST_F(PeerTest, WithoutASessionThereIsNothingToEnd) {
+  peer.stop_session("stopped");
+  peer.leave_session("left");
+  EXPECT_EQ(json_text(*json_object(status(), "session"), "reason"), "starting");
+}
+
+TEST_F(PeerTest, ChannelWhoseSocketCannotBeMadeIsDisabledAndAlone) {
+  dir.write("org.test.taken", "a file of somebody else's");
+  {
+    ListenerFiles files(dir.path());
+    add_channel(peer.channels(), files, channel("org.test.taken", EndKind::listen));
+    add_channel(peer.channels(), files, channel("org.test.good", EndKind::listen));
+    add_channel(peer.channels(), files, channel("org.test.out", EndKind::dial));
+    const auto reply = status();
+    const auto& channels = *json_array(reply, "channels");
+    ASSERT_EQ(channels.size(), 3U);
+    EXPECT_EQ(json_text(channels[0].as_object(), "state"), "disabled");
+    EXPECT_THAT(json_text(channels[0].as_object(), "error"), HasSubstr(dir / "org.test.taken"));
+    EXPECT_EQ(json_text(channels[1].as_object(), "state"), "ready");
+    EXPECT_EQ(json_text(channels[1].as_object(), "socket"), dir / "org.test.good");
+    EXPECT_TRUE(channels[2].as_object().at("socket").is_null()) << "it dials and listens nowhere";
+    EXPECT_TRUE(std::filesystem::is_socket(dir / "org.test.good"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(dir / "org.test.good"));
+  EXPECT_TRUE(std::filesystem::exists(dir / "org.test.taken")) << "it was never ours";
+}
+
+TEST(ListenerFilesTest, FailureNamesThePath) {
+  const TempDir dir;
+  ListenerFiles files(dir / "absent");
+  try {
+    files.listen("control", 0600);
+    FAIL() << "there is no such folder";
+  } catch (const StartFailure& failure) {
+    EXPECT_EQ(failure.exit_code, exit_broken);
+    EXPECT_THAT(failure.what, HasSubstr(dir / "absent/control"));
+  }
+}
+
+TEST(BackoffTest, DoublesUpToItsLimitAndStartsAnewAfterSuccess) {
+  using std::chrono::milliseconds;
+  Backoff backoff(milliseconds(50), milliseconds(300));
+  for (const int expected : {50, 100, 200, 300, 300}) {
+    EXPECT_EQ(backoff.next(), milliseconds(expected));
+  }
+  backoff.reset();
+  EXPECT_EQ(backoff.next(), milliseconds(50));
+}
+
+}  // namespace
+}  // namespace xenlane::bridge
