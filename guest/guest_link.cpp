@@ -171,7 +171,11 @@ asio::awaitable<void> GuestLink::watch_wish(std::shared_ptr<bool> serving) {
     } else if (wish.state == WishState::absent) {
       peer_.stop_session("the host bridge has gone");
     }
-    co_await wish_changed_.wait();
+    // The event of a change whose reading failed will not come again.
+    const bool known = pointer && wish.state != WishState::unknown;
+    const std::chrono::milliseconds limit =
+        known ? std::chrono::hours(24 * 365) : milliseconds(config_.timeouts.retry_ms_max);
+    co_await wish_changed_.wait_for(limit);
   }
 }
 

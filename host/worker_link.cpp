@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/co_spawn.hpp>
+#include <cerrno>
 
 #include "bridge/daemon/negotiation.hpp"
 #include "transport/base/spawn.hpp"
@@ -57,29 +58,44 @@ asio::awaitable<bool> WorkerLink::raise_wanted(std::uint64_t epoch) {
   }
 }
 
-asio::awaitable<std::optional<std::uint64_t>> WorkerLink::read_pointer() {
+asio::awaitable<WorkerLink::Pointer> WorkerLink::read_pointer() {
   const auto untrusted_pointer =
       co_await store_.read(fmt::format("{}/{}", domain_path(guest_), ring_pointer));
-  if (!untrusted_pointer) co_return std::nullopt;
+  if (!untrusted_pointer) {
+    const int error = untrusted_pointer.error().value();
+    co_return Pointer{error == ENOENT || error == EACCES, std::nullopt};
+  }
   const auto epoch = parse_epoch(*untrusted_pointer);
   if (!epoch && !bad_pointer_told_) {
     bad_pointer_told_ = true;
     spdlog::warn("{}: {} is not an epoch; ignored", guest_name_, ring_pointer);
   }
-  co_return epoch;
+  co_return Pointer{true, epoch};
+}
+
+asio::awaitable<void> WorkerLink::wait_for_change(bool known) {
+  // The event of a change whose reading failed will not come again.
+  const std::chrono::milliseconds limit =
+      known ? std::chrono::hours(24 * 365) : milliseconds(config_.timeouts.retry_ms_max);
+  co_await pointer_changed_.wait_for(limit);
 }
 
 asio::awaitable<void> WorkerLink::run() {
   co_await store_.wait_connected(milliseconds(config_.timeouts.xenstore_ms));
   // A ring that is on offer already may have had an earlier worker in it: only a later one will do.
-  const auto stale = co_await read_pointer();
-  if (!co_await raise_wanted(stale.value_or(0) + 1)) co_return;
+  Pointer stale = co_await read_pointer();
+  while (!stale.known) {
+    co_await pause();
+    stale = co_await read_pointer();
+  }
+  backoff_.reset();
+  if (!co_await raise_wanted(stale.epoch.value_or(0) + 1)) co_return;
   store_.watch(fmt::format("{}/{}", domain_path(guest_), ring_pointer), pointer_changed_);
   peer_.set_reason("waiting for the guest's bridge to offer a lane");
   for (;;) {
-    const auto epoch = co_await read_pointer();
+    const auto [known, epoch] = co_await read_pointer();
     if (!epoch || *epoch < wanted_) {
-      co_await pointer_changed_.wait();
+      co_await wait_for_change(known);
       continue;
     }
     const auto begin = std::chrono::steady_clock::now();
@@ -121,13 +137,13 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
 asio::awaitable<void> WorkerLink::watch_pointer(std::uint64_t epoch,
                                                 std::shared_ptr<bool> serving) {
   while (*serving) {
-    const auto offered = co_await read_pointer();
+    const auto [known, offered] = co_await read_pointer();
     if (!*serving) co_return;
     if (offered && *offered > epoch) {
       peer_.leave_session("the guest offers a new lane");
       co_return;
     }
-    co_await pointer_changed_.wait();
+    co_await wait_for_change(known);
   }
 }
 

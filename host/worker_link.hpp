@@ -25,7 +25,14 @@ class WorkerLink {
 
  private:
   boost::asio::awaitable<bool> raise_wanted(std::uint64_t epoch);
-  boost::asio::awaitable<std::optional<std::uint64_t>> read_pointer();
+  /// What the guest points to; `known` is false when xenstored did not answer.
+  struct Pointer {
+    bool known = true;
+    std::optional<std::uint64_t> epoch;
+  };
+  boost::asio::awaitable<Pointer> read_pointer();
+  /// Until there may be something new to read, which without an answer is soon.
+  boost::asio::awaitable<void> wait_for_change(bool known);
   boost::asio::awaitable<bool> serve(std::uint64_t epoch);
   boost::asio::awaitable<void> watch_pointer(std::uint64_t epoch, std::shared_ptr<bool> serving);
   boost::asio::awaitable<void> pause();

@@ -19,7 +19,8 @@ constexpr std::uint64_t ms = 1'000'000;
 constexpr std::uint64_t faults_ns_min = 500 * ms;
 constexpr std::uint64_t faults_ns_max = 12'000 * ms;
 /// And how much may happen in it: what is slow to simulate is no better a test.
-constexpr std::uint64_t steps_max = 10'000;
+constexpr std::uint64_t steps_least = 500;
+constexpr std::uint64_t steps_most = 8'000;
 constexpr std::uint64_t idle_ns_min = 200 * us;
 constexpr std::uint64_t idle_ns_max = 20 * ms;
 /// Handlers of one process that run before another has its turn, at most.
@@ -138,7 +139,8 @@ void World::run() {
   } else {
     env_.allow_faults(true);
     const std::uint64_t end = env_.now_ns() + env_.between(faults_ns_min, faults_ns_max);
-    while (env_.now_ns() < end && steps_ < steps_max) {
+    const std::uint64_t last_step = env_.between(steps_least, steps_most);
+    while (env_.now_ns() < end && steps_ < last_step) {
       idle_or_advance(round());
       strike();
       open_something();
