@@ -1,4 +1,4 @@
-// What must hold: the invariants I1 to I6 of docs/architecture.md. I1 and the half of I2 that a
+// What must hold: the invariants I1 to I6 of docs/testing.md. I1 and the half of I2 that a
 // single reader can see are checked where bytes are read (applications.cpp); here is the rest.
 #include <fmt/format.h>
 
