@@ -250,25 +250,20 @@ void Applications::meet(Application& reader) {
 }
 
 void Applications::handle_end_of_file(Application& reader) {
-  Endings& endings = endings_[{reader.guest, reader.side}];
   bool clean = false;
   if (reader.partner != 0) {
     const Application& sender = all_.at(reader.partner);
     clean = sender.sending_over && reader.received == sender.sent;
   }
   environment()->note(clean ? "end of file" : "end of file, not clean", reader.id, reader.received);
-  if (clean) {
-    ++endings.clean;
-  } else {
-    reader.clean = false;
-    if (!reader.excused) ++endings.unexplained;
-  }
+  if (clean) return;
+  reader.clean = false;
+  if (!reader.excused) ++early_ends_[{reader.guest, reader.side}];
 }
 
 void Applications::handle_error(Application& application) {
   environment()->note("read error", application.id, static_cast<std::uint64_t>(errno));
   application.clean = false;
-  ++endings_[{application.guest, application.side}].errors;
 }
 
 void Applications::close(Application& application) {

@@ -46,13 +46,6 @@ struct Application {
   bool over() const { return !socket; }
 };
 
-/// What the connections of one side of one guest came to.
-struct Endings {
-  std::uint64_t unexplained = 0;  ///< ends of file that no clean ending accounts for
-  std::uint64_t errors = 0;       ///< connections that were reset
-  std::uint64_t clean = 0;
-};
-
 class Applications {
  public:
   explicit Applications(std::string folder) : folder_(std::move(folder)) {}
@@ -91,7 +84,8 @@ class Applications {
   std::size_t active() const { return active_.size(); }
   /// One that is active, or zero.
   std::uint64_t random_active() const;
-  const Endings& endings(std::size_t guest, Side side) { return endings_[{guest, side}]; }
+  /// Ends of file on that side which no clean ending accounts for.
+  std::uint64_t early_ends(std::size_t guest, Side side) { return early_ends_[{guest, side}]; }
   /// Connections that ended before their number was sent: their partner cannot know them.
   std::uint64_t nameless(std::size_t guest) { return nameless_[guest]; }
   std::uint64_t bytes_received() const { return bytes_received_; }
@@ -116,7 +110,7 @@ class Applications {
   std::map<std::pair<std::size_t, Side>, transport::UniqueFd> services_;
   std::map<std::uint64_t, Application> all_;
   std::vector<std::uint64_t> active_;
-  std::map<std::pair<std::size_t, Side>, Endings> endings_;
+  std::map<std::pair<std::size_t, Side>, std::uint64_t> early_ends_;
   std::map<std::size_t, std::uint64_t> nameless_;
   std::set<std::size_t> spared_;
   std::map<std::size_t, std::uint64_t> bytes_max_;

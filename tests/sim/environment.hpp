@@ -103,12 +103,8 @@ class Environment {
   /// Draws how often each fault strikes in this run: most never, some now and then.
   void draw_faults();
   void allow_faults(bool allowed) { faults_allowed_ = allowed; }
-  bool faults_allowed() const { return faults_allowed_; }
   /// Whether the fault strikes at this opportunity; counted when it does.
   bool strikes(Fault fault);
-  bool is_possible(Fault fault) const {
-    return faults_allowed_ && parts_per_million_[static_cast<std::size_t>(fault)] > 0;
-  }
   void count(Fault fault) { ++hits_[static_cast<std::size_t>(fault)]; }
   const std::array<std::uint64_t, fault_count>& hits() const { return hits_; }
   /// The k-th call of that kind from now on fails, and no other; for error-injection loops.

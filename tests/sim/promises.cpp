@@ -18,7 +18,7 @@ constexpr std::uint64_t endings_ns = 30 * s;
 constexpr std::uint64_t pairing_ns = 5 * s;
 /// After each partner for a port: its stream has to be asked for, and a wake-up may be lost.
 constexpr std::uint64_t pairing_pause_ns = s / 10;
-constexpr std::uint64_t quiet_ns = 5 * s;
+constexpr std::uint64_t quiet_ns = 2 * s;
 /// Things that may happen in that time in a bridge and a worker that have nothing to do.
 constexpr std::uint64_t quiet_steps_max = 12;
 /// Nodes in xenstore that one guest's bridge may own: a ring or two, their folders, the pointer.
@@ -62,12 +62,12 @@ void World::check_always() {
 // as bad, or by a partner that left before it had said who it was.
 void World::check_endings(Guest& guest) {
   for (const Side side : {Side::host, Side::guest}) {
-    const Endings& endings = applications_->endings(guest.index, side);
+    const std::uint64_t early = applications_->early_ends(guest.index, side);
     const std::uint64_t explained = bad_endings(guest, side) + applications_->nameless(guest.index);
-    if (endings.unexplained > explained) {
+    if (early > explained) {
       throw Failure(fmt::format("I2: guest {}, {} side: {} early ends of file, {} explained{}",
-                                guest.index, side == Side::host ? "host" : "guest",
-                                endings.unexplained, explained, applications_->describe_active()));
+                                guest.index, side == Side::host ? "host" : "guest", early,
+                                explained, applications_->describe_active()));
     }
   }
 }

@@ -19,10 +19,10 @@ constexpr std::uint64_t ms = 1'000'000;
 constexpr std::uint64_t faults_ns_min = 500 * ms;
 constexpr std::uint64_t faults_ns_max = 12'000 * ms;
 /// And how much may happen in it: what is slow to simulate is no better a test.
-constexpr std::uint64_t steps_least = 500;
-constexpr std::uint64_t steps_most = 8'000;
+constexpr std::uint64_t steps_least = 200;
+constexpr std::uint64_t steps_most = 10'000;
 constexpr std::uint64_t idle_ns_min = 200 * us;
-constexpr std::uint64_t idle_ns_max = 20 * ms;
+constexpr std::uint64_t idle_ns_max = 50 * ms;
 /// Handlers of one process that run before another has its turn, at most.
 constexpr std::uint64_t handlers_max = 6;
 constexpr std::size_t applications_max = 40;
@@ -139,7 +139,9 @@ void World::run() {
   } else {
     env_.allow_faults(true);
     const std::uint64_t end = env_.now_ns() + env_.between(faults_ns_min, faults_ns_max);
-    const std::uint64_t last_step = env_.between(steps_least, steps_most);
+    // Many are short, because most of what goes wrong goes wrong around a lane's beginning and end.
+    const std::uint64_t last_step =
+        env_.between(steps_least, env_.one_in(6) ? steps_most : steps_most / 5);
     while (env_.now_ns() < end && steps_ < last_step) {
       idle_or_advance(round());
       strike();
