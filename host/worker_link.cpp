@@ -57,10 +57,22 @@ asio::awaitable<bool> WorkerLink::raise_wanted(std::uint64_t epoch) {
   }
 }
 
+// The epoch on offer, if there is one. A xenstored that does not answer is asked again: it may have
+// told of a change already, and tells only once.
 asio::awaitable<std::optional<std::uint64_t>> WorkerLink::read_pointer() {
-  const auto untrusted_pointer =
-      co_await store_.read(fmt::format("{}/{}", domain_path(guest_), ring_pointer));
-  if (!untrusted_pointer) co_return std::nullopt;
+  const std::string path = fmt::format("{}/{}", domain_path(guest_), ring_pointer);
+  Backoff patience(milliseconds(config_.timeouts.retry_ms_min),
+                   milliseconds(config_.timeouts.retry_ms_max));
+  asio::steady_timer timer(executor_);
+  auto untrusted_pointer = co_await store_.read(path);
+  while (!untrusted_pointer) {
+    const auto error = untrusted_pointer.error();
+    if (error == boost::system::errc::no_such_file_or_directory) co_return std::nullopt;
+    spdlog::warn("xenstore: reading {}: {}", path, error.message());
+    timer.expires_after(patience.next());
+    co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    untrusted_pointer = co_await store_.read(path);
+  }
   const auto epoch = parse_epoch(*untrusted_pointer);
   if (!epoch && !bad_pointer_told_) {
     bad_pointer_told_ = true;
