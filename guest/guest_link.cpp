@@ -171,7 +171,12 @@ asio::awaitable<void> GuestLink::watch_wish(std::shared_ptr<bool> serving) {
     } else if (wish.state == WishState::absent) {
       peer_.stop_session("the host bridge has gone");
     }
-    co_await wish_changed_.wait();
+    // A change is told only once: what xenstored was too busy to answer is asked again.
+    if (!pointer || wish.state == WishState::unknown) {
+      co_await wish_changed_.wait_for(milliseconds(config_.timeouts.retry_ms_max));
+    } else {
+      co_await wish_changed_.wait();
+    }
   }
 }
 
