@@ -4,7 +4,8 @@
 #
 # Prints a table with a line for each file, then what each folder has in total. Two folders together
 # have to reach 90 % of their lines: bridge and transport, without transport/xensim. The totals of
-# host and guest are for information: a worker that its broker or a test kills tells nothing.
+# host and guest are for information: a process that is killed, as its broker kills a worker, leaves
+# no counts, so that workers count where the simulator runs them and where a test stops one.
 # build/coverage/lines.txt names the lines that were not run.
 #
 #   tests/coverage.sh
@@ -34,6 +35,7 @@ build_all() {
   run_logged "$build/test-configure.log" cmake --preset coverage || exit 1
   run_logged "$build/test-build.log" cmake --build --preset coverage || exit 1
   say "coverage: built in $((SECONDS - begin)) s"
+  "$root/tests/coverage_notes.py" "$build" >"$build/notes.log" || exit 1
   # Counts of an earlier run, and of listing the tests, are none of this run's.
   find "$build" -name '*.gcda' -delete
 }

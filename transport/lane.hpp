@@ -52,8 +52,6 @@ enum class LaneState : std::uint8_t {
   violated,       ///< the other end wrote an impossible index; nothing more is read or written
 };
 
-std::string_view to_string(LaneState state);
-
 class Lane {
  public:
   Lane() = default;

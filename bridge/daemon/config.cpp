@@ -64,20 +64,6 @@ std::string_view to_string(EndKind end) {
   return "unknown";
 }
 
-std::string_view to_string(LogLevel level) {
-  switch (level) {
-    case LogLevel::error:
-      return "error";
-    case LogLevel::warn:
-      return "warn";
-    case LogLevel::info:
-      return "info";
-    case LogLevel::debug:
-      return "debug";
-  }
-  return "unknown";
-}
-
 std::string format_diagnostic(const Diagnostic& diagnostic) {
   const char* severity = diagnostic.severity == Severity::error ? "error" : "warning";
   const std::string file = escape_untrusted(diagnostic.where.file, 4096);

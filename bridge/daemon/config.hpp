@@ -131,7 +131,6 @@ std::vector<const ChannelConfig*> channels_for(const BridgeConfig& config, std::
 bool guest_is_served(const BridgeConfig& config, std::string_view guest);
 
 std::string_view to_string(EndKind end);
-std::string_view to_string(LogLevel level);
 
 /// "file:line: error: message", one line.
 std::string format_diagnostic(const Diagnostic& diagnostic);

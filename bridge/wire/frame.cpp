@@ -109,10 +109,6 @@ concept StreamFrame = requires(const F& frame) {
 
 }  // namespace
 
-std::string_view to_string(Role role) {
-  return role == Role::host ? "host" : "guest";
-}
-
 std::string_view to_string(StreamError error) {
   switch (error) {
     case StreamError::cancelled:

@@ -18,8 +18,6 @@ namespace xenlane::bridge {
 /// Which side of the session a bridge is: fixes who speaks first and whose stream ids are odd.
 enum class Role : std::uint8_t { host = 0, guest = 1 };
 
-std::string_view to_string(Role role);
-
 /// Chosen by the opener: the guest's are odd, the host's even, never zero.
 using StreamId = std::uint32_t;
 
