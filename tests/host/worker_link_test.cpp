@@ -30,8 +30,7 @@ class WorkerLinkTest : public testing::Test {
     config.timeouts.retry_ms_max = 10;
   }
   ~WorkerLinkTest() override {
-    store.reset();
-    context.poll();
+    store.reset();  // ends the fake's connection; what waits for it is not run any more
   }
 
   /// Runs a worker for guest 7. `read_pointer` answers the reading of what epoch is on offer, being

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <sstream>
 
 #include "bridge/channel/channel_table.hpp"
@@ -38,11 +39,16 @@ class Guest final : public StreamOwner {
     }
     resets += std::holds_alternative<PeerReset>(event) ? 1 : 0;
   }
-  SourceBytes read_source(StreamId, const transport::WritableSpans&) override { return {0, true}; }
+  SourceBytes read_source(StreamId, const transport::WritableSpans& to) override {
+    const std::string bytes = std::exchange(to_send, "");
+    copy_in(to, 0, std::as_bytes(std::span(bytes)));
+    return {static_cast<std::uint32_t>(bytes.size()), true};
+  }
   void deliver(StreamId, const transport::ReadableSpans&) override {}
   void handle_pass_over() override {}
 
   SessionDriver* driver = nullptr;
+  std::string to_send;
   bool answers = false;
   bool up = false;
   int opens = 0;
@@ -73,7 +79,7 @@ class ChannelTableTest : public testing::Test {
   void add(ChannelConfig config) {
     transport::UniqueFd listener;
     std::string path;
-    if (config.end == EndKind::listen) {
+    if (config.end != EndKind::dial) {
       path = dir / config.name.text();
       auto socket = listen_unix(path, 0600, static_cast<uid_t>(-1), static_cast<gid_t>(-1), 8);
       ASSERT_TRUE(socket);
@@ -119,6 +125,27 @@ class ChannelTableTest : public testing::Test {
 ChannelConfig listening(const std::string& name) {
   return {.name = *ChannelName::parse(name), .end = EndKind::listen};
 }
+
+ChannelConfig port(const std::string& name) {
+  return {.name = *ChannelName::parse(name), .end = EndKind::port};
+}
+
+/// What is logged while it lives.
+class Log {
+ public:
+  Log() {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+        "test", std::make_shared<spdlog::sinks::ostream_sink_st>(text_)));
+  }
+  ~Log() { spdlog::set_default_logger(usual_); }
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+  bool says(std::string_view what) const { return text_.str().find(what) != std::string::npos; }
+
+ private:
+  std::shared_ptr<spdlog::logger> usual_ = spdlog::default_logger();
+  std::ostringstream text_;
+};
 
 TEST_F(ChannelTableTest, ConnectionThatThePeerNeverAnswersIsRefusedInTime) {
   add(listening("a.b"));
@@ -172,10 +199,7 @@ TEST_F(ChannelTableWithOneOpenAtATime, WaitingConnectionGoesOnWhenAnotherIsAnswe
 }
 
 TEST_F(ChannelTableTest, ConnectionThatCannotBeAcceptedForWantOfDescriptorsIsAcceptedLater) {
-  std::ostringstream log;
-  const auto usual = spdlog::default_logger();
-  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
-      "test", std::make_shared<spdlog::sinks::ostream_sink_st>(log)));
+  const Log log;
   guest.answers = true;
   add(listening("a.b"));
   start();
@@ -183,13 +207,54 @@ TEST_F(ChannelTableTest, ConnectionThatCannotBeAcceptedForWantOfDescriptorsIsAcc
   ASSERT_TRUE(client);
   {
     const tests::NoDescriptors none_left;
-    run_until([&] { return log.str().find("a.b: cannot accept: ") != std::string::npos; });
+    run_until([&] { return log.says("a.b: cannot accept: "); });
     EXPECT_EQ(stats().opened, 0U);
   }
   run_until([&] { return guest.opens == 1; });
   EXPECT_EQ(stats().open, 1U);
   EXPECT_FALSE(ended(*client));
-  spdlog::set_default_logger(usual);
+}
+
+TEST_F(ChannelTableTest, StreamThatItsOpenerResetsBeforeItHasAPartnerIsForgottenWithItsBytes) {
+  add(port("a.b"));
+  start();
+  const Channel& channel = *table.channels().front();
+  Mux& mux = *guest_driver->mux();
+  const StreamId id = mux.open(EndShape::port, "a.b");
+  guest.to_send = "early";
+  mux.source_ready(id);
+  guest_driver->wake();
+  run_until([&] { return host_driver->mux()->held_bytes() == 5; });
+  EXPECT_EQ(channel.waiting_remote.size(), 1U);
+  mux.reset(id, StreamError::cancelled);
+  guest_driver->wake();
+  run_until([&] { return channel.waiting_remote.empty(); });
+  EXPECT_EQ(host_driver->mux()->held_bytes(), 0U);
+  const auto client = connect_unix(dir / "a.b");
+  ASSERT_TRUE(client);
+  run_until([&] { return channel.waiting_local.size() == 1; });
+  EXPECT_FALSE(ended(*client)) << "it waits for a partner that lives";
+}
+
+TEST_F(ChannelTableTest, RowOfStreamsThatWaitForPartnersHasAnEnd) {
+  add(port("a.b"));
+  start();
+  Mux& mux = *guest_driver->mux();
+  for (std::size_t i = 0; i < port_waiting_max; ++i) mux.open(EndShape::port, "a.b");
+  const StreamId last = mux.open(EndShape::port, "a.b");
+  guest_driver->wake();
+  run_until([&] { return !guest.refusals.empty(); });
+  EXPECT_EQ(guest.refusals, (std::map<StreamId, int>{{last, EAGAIN}}));
+  EXPECT_EQ(table.channels().front()->waiting_remote.size(), port_waiting_max);
+  EXPECT_EQ(stats().refused, 1U);
+}
+
+TEST_F(ChannelTableTest, PeerThatGoesAwayMaySayWhyInOneLine) {
+  const Log log;
+  start();
+  guest_driver->mux()->go_away("updating\nerror: not my line");
+  guest_driver->wake();
+  run_until([&] { return log.says("web: goes away: updating\\x0aerror: not my line"); });
 }
 
 // The table is looked up by text, so that a name which is none would find nothing; but it says so
