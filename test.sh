@@ -76,7 +76,10 @@ run_pass() {
   fi
   say "$pass: built in $((SECONDS - begin)) s"
   ctest_part "$pass" fast -L '^fast$' -j2
-  [[ $pass == tsan ]] || ctest_part "$pass" e2e -LE '^fast$' -j1
+  if [[ $pass != tsan ]]; then
+    ctest_part "$pass" slow -L '^slow$' -j2
+    ctest_part "$pass" e2e -L '^e2e$' -j1
+  fi
   say "$pass: took $((SECONDS - begin)) s"
 }
 
