@@ -4,7 +4,6 @@
 //
 // Real are the Unix sockets and epoll: in one thread they do the same at the same calls. Outside of
 // a simulation, and for what the simulator itself does, everything is passed on.
-#include <dlfcn.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -15,31 +14,23 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <new>
 
 #include "tests/sim/environment.hpp"
+#include "tests/support/real_call.hpp"
 
 namespace {
 
 using xenlane::sim::Environment;
 using xenlane::sim::environment;
 using xenlane::sim::Fault;
+using xenlane::tests::real_call;
 
 /// The environment while a simulated process runs, else null.
 Environment* of_process() {
   Environment* current = environment();
   return current != nullptr && current->running != nullptr ? current : nullptr;
-}
-
-template <typename Call>
-Call real(const char* name) {
-  void* found = ::dlsym(RTLD_NEXT, name);
-  if (found == nullptr) std::abort();
-  Call call = nullptr;
-  std::memcpy(&call, &found, sizeof call);
-  return call;
 }
 
 /// The same message with at most `bytes` bytes of room or content.
@@ -120,28 +111,28 @@ ssize_t getrandom(void* buffer, std::size_t size, unsigned flags) {
 }
 
 int socket(int domain, int type, int protocol) noexcept {
-  static const auto call = real<int (*)(int, int, int)>("socket");
+  static const auto call = real_call<int (*)(int, int, int)>("socket");
   Environment* current = of_process();
   if (current != nullptr && current->strikes(Fault::socket_out_of_files)) return fail_with(EMFILE);
   return call(domain, type, protocol);
 }
 
 int connect(int socket, const sockaddr* address, socklen_t size) {
-  static const auto call = real<int (*)(int, const sockaddr*, socklen_t)>("connect");
+  static const auto call = real_call<int (*)(int, const sockaddr*, socklen_t)>("connect");
   Environment* current = of_process();
   if (current != nullptr && current->strikes(Fault::connect_again)) return fail_with(EAGAIN);
   return call(socket, address, size);
 }
 
 int accept4(int socket, sockaddr* address, socklen_t* size, int flags) {
-  static const auto call = real<int (*)(int, sockaddr*, socklen_t*, int)>("accept4");
+  static const auto call = real_call<int (*)(int, sockaddr*, socklen_t*, int)>("accept4");
   Environment* current = of_process();
   if (current != nullptr && current->strikes(Fault::accept_out_of_files)) return fail_with(EMFILE);
   return call(socket, address, size, flags);
 }
 
 ssize_t recvmsg(int socket, msghdr* message, int flags) {
-  static const auto call = real<ssize_t (*)(int, msghdr*, int)>("recvmsg");
+  static const auto call = real_call<ssize_t (*)(int, msghdr*, int)>("recvmsg");
   Environment* current = of_process();
   if (current != nullptr && current->strikes(Fault::interrupted)) return fail_with(EINTR);
   if (current != nullptr && current->strikes(Fault::short_read)) {
@@ -152,7 +143,7 @@ ssize_t recvmsg(int socket, msghdr* message, int flags) {
 }
 
 ssize_t sendmsg(int socket, const msghdr* message, int flags) {
-  static const auto call = real<ssize_t (*)(int, const msghdr*, int)>("sendmsg");
+  static const auto call = real_call<ssize_t (*)(int, const msghdr*, int)>("sendmsg");
   Environment* current = of_process();
   if (current == nullptr) return call(socket, message, flags);
   if (const int error = write_error(*current)) return fail_with(error);
@@ -164,7 +155,7 @@ ssize_t sendmsg(int socket, const msghdr* message, int flags) {
 }
 
 ssize_t send(int socket, const void* bytes, std::size_t size, int flags) {
-  static const auto call = real<ssize_t (*)(int, const void*, std::size_t, int)>("send");
+  static const auto call = real_call<ssize_t (*)(int, const void*, std::size_t, int)>("send");
   Environment* current = of_process();
   if (current != nullptr) {
     if (const int error = write_error(*current)) return fail_with(error);
@@ -175,7 +166,7 @@ ssize_t send(int socket, const void* bytes, std::size_t size, int flags) {
 
 // Asio's own allocations: coroutine frames and handlers.
 void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
-  static const auto call = real<void* (*)(std::size_t, std::size_t)>("aligned_alloc");
+  static const auto call = real_call<void* (*)(std::size_t, std::size_t)>("aligned_alloc");
   Environment* current = of_process();
   if (current != nullptr && current->strikes(Fault::out_of_memory)) return nullptr;
   return call(alignment, size);

@@ -1,11 +1,7 @@
 // xenlane-sim: runs simulations by seed, prints what they met, and keeps what broke a promise.
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <iostream>
 #include <random>
 
