@@ -1,5 +1,6 @@
 // Proves that the simulator bites: linked with a copy of the product in which one bug is planted
-// (CMakeLists.txt here), a hundred seeds must find it.
+// (CMakeLists.txt here), as many seeds as CI runs must find it. The bug is a rare one, a couple of
+// seeds in a hundred, and which seeds changes whenever the simulator draws something new.
 #include <gtest/gtest.h>
 
 #include "tests/sim/campaign.hpp"
@@ -7,11 +8,8 @@
 namespace xenlane::sim {
 namespace {
 
-TEST(Canary, PlantedBugIsFoundWithinAHundredSeeds) {
-  Campaign campaign;
-  campaign.first = 1;
-  campaign.count = 100;
-  EXPECT_FALSE(run_campaign(campaign)) << "no seed found the bug";
+TEST(Canary, PlantedBugIsFoundByAsManySeedsAsCiRuns) {
+  EXPECT_FALSE(run_campaign(Campaign{})) << "no seed found the bug";
 }
 
 }  // namespace
