@@ -11,8 +11,10 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -59,7 +61,7 @@ class Lane {
   Lane& operator=(const Lane&) = delete;
   virtual ~Lane() = default;
 
-  /// "vchan" or "memory".
+  /// "vchan", "console" or "memory".
   virtual std::string_view kind() const = 0;
   virtual LaneState state() = 0;
   virtual std::size_t receive_ring_bytes() const = 0;
@@ -80,16 +82,23 @@ class Lane {
 
   /// Committed bytes that the peer has not consumed, by its latest index.
   virtual std::size_t unconsumed_bytes() = 0;
+  /// Those bytes, oldest first: what another lane has to carry when this one has ended. They are
+  /// as the peer may have left them, and valid until the lane is used again.
+  virtual ReadableSpans unconsumed() = 0;
 
   /// Asks the peer for a wake-up when bytes or room appear. True when there is something to do
   /// already (bytes, room, or an end of the lane), in which case nobody should sleep.
   virtual bool arm(bool want_readable, bool want_writable) = 0;
   /// Becomes readable when the peer woke this side. Owned by the lane.
   virtual int wait_fd() const = 0;
-  /// Takes the wake-up back; call after wait_fd() became readable.
+  /// Takes the wake-up back; call after wait_fd() became readable or the deadline has passed.
   virtual void acknowledge() = 0;
+  /// When the lane wants to be looked at although nothing woke it; none when it need not be.
+  virtual std::optional<std::chrono::steady_clock::time_point> deadline() const { return {}; }
   /// Wakes the peer whether it asked or not: the cure for a lost event.
   virtual void nudge() = 0;
+  /// Why the lane has ended, where it knows more than its state tells; else empty.
+  virtual std::string_view trouble() const { return {}; }
 };
 
 }  // namespace xenlane::transport

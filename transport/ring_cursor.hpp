@@ -73,6 +73,8 @@ class SendCursor {
   Index producer() const { return producer_; }
   /// Where the next byte to write lies in the ring.
   std::size_t offset() const { return producer_ & static_cast<Index>(size_ - 1); }
+  /// Where the oldest byte lies that was not consumed.
+  std::size_t consumer_offset() const { return consumer_ & static_cast<Index>(size_ - 1); }
   std::size_t size() const { return size_; }
 
  private:

@@ -83,6 +83,12 @@ std::size_t SharedRingLane::unconsumed_bytes() {
   return looking.unconsumed();
 }
 
+ReadableSpans SharedRingLane::unconsumed() {
+  if (!violated_) observe_consumer();
+  return spans_at<const std::byte>(rings_.send.buffer, send_.size(), send_.consumer_offset(),
+                                   send_.unconsumed());
+}
+
 bool SharedRingLane::arm(bool want_readable, bool want_writable) {
   std::uint8_t wanted = 0;
   if (want_readable) wanted |= notify_on_write;

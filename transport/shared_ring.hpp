@@ -42,6 +42,7 @@ class SharedRingLane : public Lane {
   void commit(std::size_t count) final;
   void publish() final;
   std::size_t unconsumed_bytes() final;
+  ReadableSpans unconsumed() final;
   bool arm(bool want_readable, bool want_writable) final;
   void nudge() final { send_wake_up(); }
 

@@ -69,10 +69,14 @@ inline void write(Lane& lane, std::span<const std::byte> bytes) {
   lane.publish();
 }
 
-inline std::vector<std::byte> read_all(Lane& lane) {
-  const auto spans = lane.readable();
+inline std::vector<std::byte> copy_of(const ReadableSpans& spans) {
   std::vector<std::byte> out(spans.size());
   bridge::copy_out(spans, 0, out);
+  return out;
+}
+
+inline std::vector<std::byte> read_all(Lane& lane) {
+  std::vector<std::byte> out = copy_of(lane.readable());
   lane.consume(out.size());
   lane.publish();
   return out;
@@ -112,6 +116,7 @@ TEST_P(LaneConformance, CarriesAnySizeUpToTheRing) {
       write(from, bytes);
       EXPECT_EQ(from.writable().size(), small_ring - size);
       EXPECT_EQ(from.unconsumed_bytes(), size);
+      EXPECT_TRUE(copy_of(from.unconsumed()) == bytes) << size;
       EXPECT_TRUE(read_all(to) == bytes) << size;
       EXPECT_EQ(from.unconsumed_bytes(), 0U);
       EXPECT_EQ(from.writable().size(), small_ring);

@@ -53,6 +53,7 @@ class OfferedLane final : public Lane {
   void commit(std::size_t count) override { lane_->commit(count); }
   void publish() override { lane_->publish(); }
   std::size_t unconsumed_bytes() override { return lane_->unconsumed_bytes(); }
+  ReadableSpans unconsumed() override { return lane_->unconsumed(); }
   bool arm(bool readable, bool writable) override { return lane_->arm(readable, writable); }
   int wait_fd() const override { return lane_->wait_fd(); }
   void acknowledge() override { lane_->acknowledge(); }
