@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/co_spawn.hpp>
+#include <cerrno>
 
 #include "bridge/daemon/negotiation.hpp"
 #include "transport/base/spawn.hpp"
@@ -79,9 +80,14 @@ asio::awaitable<void> GuestLink::run() {
   co_await store_.wait_connected(milliseconds(config_.timeouts.xenstore_ms));
   co_await learn_identity();
   store_.watch(std::string(host_node), wish_changed_);
+  peer_.on_lanes_changed([this] { wish_changed_.raise(); });
   bool told = false;
   for (;;) {
     const auto wish = co_await read_wish();
+    if (wish.state == WishState::present && !peer_.wants_vchan()) {
+      co_await wish_changed_.wait();
+      continue;
+    }
     if (wish.state == WishState::present) {
       told = false;
       // Of a restoration while nothing was on offer, nothing else tells.
@@ -144,11 +150,11 @@ asio::awaitable<bool> GuestLink::serve(const HostWish& wish) {
   spdlog::debug("offered epoch {} with rings of {} KiB", epoch, (*lane)->send_ring_bytes() / 1024);
   auto serving = std::make_shared<bool>(true);
   asio::co_spawn(executor_, watch_wish(serving), transport::or_throw);
-  const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
+  const std::string reason = co_await peer_.run_lane(LaneKind::vchan, std::move(*lane), epoch);
   *serving = false;
   wish_changed_.raise();  // ends watch_wish
-  spdlog::info("session ended: {}", reason);
-  co_return peer_.session_was_up();
+  spdlog::info("vchan lane ended: {}", reason);
+  co_return peer_.lane_carried(LaneKind::vchan);
 }
 
 // While a ring is on offer or in use: the host may ask for a later one, or go away.
@@ -160,16 +166,21 @@ asio::awaitable<void> GuestLink::watch_wish(std::shared_ptr<bool> serving) {
     if (!*serving) co_return;
     if (!pointer && pointer.error() == boost::system::errc::no_such_file_or_directory) {
       restored_ = true;
-      peer_.abandon_session("this domain was restored, or its xenstore keys were removed");
+      const std::string why = "this domain was restored, or its xenstore keys were removed";
+      peer_.abandon_vchan(why);
+      peer_.end_session(ECONNRESET, why);
       co_return;
     }
     const auto wish = co_await read_wish();
     if (!*serving) co_return;
     if (wish.state == WishState::present && wish.epoch > epoch_) {
       superseded_ = true;
-      peer_.stop_session("the host asked for a new lane");
+      peer_.stop_lane(LaneKind::vchan, "the host asked for a new lane");
     } else if (wish.state == WishState::absent) {
-      peer_.stop_session("the host bridge has gone");
+      peer_.end_session(ECONNRESET, "the host bridge has gone");
+      peer_.stop_lane(LaneKind::vchan, "the host bridge has gone");
+    } else if (!peer_.wants_vchan() && !peer_.carries(LaneKind::vchan)) {
+      peer_.stop_lane(LaneKind::vchan, "not wanted any more");
     }
     // The event of a change whose reading failed will not come again.
     const bool known = pointer && wish.state != WishState::unknown;

@@ -7,6 +7,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <cerrno>
 #include <csignal>
 
 #include "bridge/channel/listener.hpp"
@@ -65,7 +66,7 @@ int run(const BridgeConfig& config) {
   spdlog::info("xenlane-guest {} serves {} channels in {}", XENLANE_VERSION,
                peer.channels().channels().size(), config.run_dir);
   context.run();
-  peer.stop_session("shutting down");
+  peer.end_session(ECONNRESET, "shutting down");
   return exit_ok;
 }
 

@@ -10,6 +10,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <charconv>
+#include <cerrno>
 #include <csignal>
 
 #include "bridge/cli/exit_codes.hpp"
@@ -77,7 +78,7 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
     context.stop();
   });
   context.run();
-  peer.stop_session("shutting down");
+  peer.end_session(ECONNRESET, "shutting down");
   return exit_ok;
 }
 

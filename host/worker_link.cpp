@@ -91,10 +91,11 @@ asio::awaitable<void> WorkerLink::run() {
   backoff_.reset();
   if (!co_await raise_wanted(stale.epoch.value_or(0) + 1)) co_return;
   store_.watch(fmt::format("{}/{}", domain_path(guest_), ring_pointer), pointer_changed_);
+  peer_.on_lanes_changed([this] { pointer_changed_.raise(); });
   peer_.set_reason("waiting for the guest's bridge to offer a lane");
   for (;;) {
     const auto [known, epoch] = co_await read_pointer();
-    if (!epoch || *epoch < wanted_) {
+    if (!epoch || *epoch < wanted_ || peer_.refuses_vchan()) {
       co_await wait_for_change(known);
       continue;
     }
@@ -124,10 +125,10 @@ asio::awaitable<bool> WorkerLink::serve(std::uint64_t epoch) {
   }
   auto serving = std::make_shared<bool>(true);
   asio::co_spawn(executor_, watch_pointer(epoch, serving), transport::or_throw);
-  const std::string reason = co_await peer_.run_session(std::move(*lane), epoch);
+  const std::string reason = co_await peer_.run_lane(LaneKind::vchan, std::move(*lane), epoch);
   *serving = false;
   pointer_changed_.raise();  // ends watch_pointer
-  spdlog::info("{}: session ended: {}", guest_name_, reason);
+  spdlog::info("{}: vchan lane ended: {}", guest_name_, reason);
   co_return true;
 }
 
@@ -140,7 +141,7 @@ asio::awaitable<void> WorkerLink::watch_pointer(std::uint64_t epoch,
     const auto [known, offered] = co_await read_pointer();
     if (!*serving) co_return;
     if (offered && *offered > epoch) {
-      peer_.leave_session("the guest offers a new lane");
+      peer_.leave_lane(LaneKind::vchan, "the guest offers a new lane");
       co_return;
     }
     co_await wait_for_change(known);

@@ -14,11 +14,11 @@
 
 namespace xenlane::bridge {
 
-ChannelTable::ChannelTable(const boost::asio::any_io_executor& executor, Role role,
+ChannelTable::ChannelTable(const boost::asio::any_io_executor& executor, Session& session,
                            std::string peer_name, std::chrono::milliseconds dial_deadline,
                            std::chrono::milliseconds answer_wait)
     : executor_(executor),
-      role_(role),
+      session_(session),
       peer_name_(std::move(peer_name)),
       dial_deadline_(dial_deadline),
       answer_wait_limit_(answer_wait),
@@ -47,29 +47,24 @@ void ChannelTable::raise_all() {
   for (const auto& channel : channels_) channel->may_accept.raise();
 }
 
-void ChannelTable::attach(SessionDriver& driver) {
-  driver_ = &driver;
-  ++session_count_;
-}
-
 void ChannelTable::handle_session_up() {
   refusing_ = false;
   session_wait_.cancel();
-  spdlog::info("{}: session {} up, epoch {}", peer_name_, to_hex(driver_->session().id()),
-               driver_->session().epoch());
+  spdlog::info("{}: session {} up", peer_name_, to_hex(session_.id()));
   raise_all();
 }
 
-void ChannelTable::detach(const std::string& reason) {
-  driver_ = nullptr;
+void ChannelTable::handle_session_ended(int error, const std::string& reason) {
+  ++session_count_;
   down_reason_ = reason;
   incoming_.clear();
   answers_due_.clear();
   auto broken = std::move(connections_);
   connections_.clear();
+  eager_ = 0;
   for (auto& [id, joined] : broken) {
     --joined.channel->stats.open;
-    end_badly(*joined.channel, {false, joined.pid, ECONNRESET, reason});
+    end_badly(*joined.channel, {false, joined.pid, error, reason});
     joined.connection->close();
   }
   for (const auto& channel : channels_) channel->waiting_remote.clear();
@@ -93,11 +88,8 @@ void ChannelTable::handle_event(const InputEvent& event) {
       found->second.answered = true;
     }
   } else if (const auto* refused = std::get_if<Refused>(&event)) {
-    const auto found = connections_.find(refused->id);
-    if (found == connections_.end()) return;
-    const Joined joined = found->second;
-    connections_.erase(found);
-    --joined.channel->stats.open;
+    if (!connections_.contains(refused->id)) return;
+    const Joined joined = part(refused->id);
     end_badly(*joined.channel,
               {true, joined.pid, refused->error, escape_untrusted(refused->untrusted_reason)});
     joined.connection->close();
@@ -140,11 +132,8 @@ void ChannelTable::break_stream(StreamId id, int error, const std::string& messa
     incoming_.erase(early);
     return;
   }
-  const auto found = connections_.find(id);
-  if (found == connections_.end()) return;
-  const Joined joined = found->second;
-  connections_.erase(found);
-  --joined.channel->stats.open;
+  if (!connections_.contains(id)) return;
+  const Joined joined = part(id);
   end_badly(*joined.channel, {false, joined.pid, error, message});
   if (joined.connection->held_bytes() > 0) mux()->delivered(id, joined.connection->held_bytes());
   joined.connection->close();
@@ -198,7 +187,7 @@ void ChannelTable::handle_pass_over() {
 void ChannelTable::handle_readable(StreamId id) {
   if (Mux* current = mux_of(id)) {
     current->source_ready(id);
-    driver_->wake();
+    session_.wake();
   }
 }
 
@@ -209,29 +198,35 @@ void ChannelTable::handle_delivered(StreamId id, std::size_t bytes) {
     const auto found = connections_.find(id);
     if (found != connections_.end()) found->second.connection->widen_send_buffer(*window);
   }
-  if (current->has_output()) driver_->wake();
+  if (current->has_output()) session_.wake();
   handle_pass_over();
 }
 
 void ChannelTable::handle_reader_gone(StreamId id) {
   if (Mux* current = mux_of(id)) {
     current->stop_sending(id, StreamError::cancelled);
-    driver_->wake();
+    session_.wake();
   }
 }
 
 void ChannelTable::handle_broken(StreamId id, int error) {
   if (Mux* current = mux_of(id)) current->reset(id, StreamError::broken);
   break_stream(id, error, fmt::format("writing to the local program: {}", std::strerror(error)));
-  if (driver_ != nullptr) driver_->wake();
+  session_.wake();
 }
 
 void ChannelTable::handle_closed(StreamId id) {
-  const auto found = connections_.find(id);
-  if (found == connections_.end()) return;
-  --found->second.channel->stats.open;
-  connections_.erase(found);
+  if (!connections_.contains(id)) return;
+  part(id);
   raise_all();
+}
+
+// Takes a connection out of the books.
+ChannelTable::Joined ChannelTable::part(StreamId id) {
+  Joined joined = std::move(connections_.extract(id).mapped());
+  --joined.channel->stats.open;
+  if (joined.channel->config.lane == LanePreference::vchan) --eager_;
+  return joined;
 }
 
 void ChannelTable::log_refusal(std::string_view untrusted_name, const std::string& why) {

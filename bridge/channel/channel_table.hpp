@@ -74,24 +74,26 @@ struct Channel {
 
 class ChannelTable final : public StreamOwner, private ConnectionOwner {
  public:
-  ChannelTable(const boost::asio::any_io_executor& executor, Role role, std::string peer_name,
-               std::chrono::milliseconds dial_deadline,
+  /// `session` is what carries streams; it must outlive the table.
+  ChannelTable(const boost::asio::any_io_executor& executor, Session& session,
+               std::string peer_name, std::chrono::milliseconds dial_deadline,
                std::chrono::milliseconds answer_wait = answer_wait_max);
   ~ChannelTable();
 
   /// Adds a channel; `listener` is its listening socket if its end has one. Starts accepting.
   void add(ChannelConfig config, std::string socket_path, transport::UniqueFd listener);
 
-  /// The session that carries streams from now on; it must outlive attach()..detach().
-  void attach(SessionDriver& driver);
-  /// The session is down: every stream breaks, and `reason` is what refused connections are told.
-  void detach(const std::string& reason);
+  /// What connections are told that are refused because there is no session.
+  void set_down_reason(std::string reason) { down_reason_ = std::move(reason); }
+  /// Connections of channels whose configuration asks for the vchan lane.
+  bool wants_vchan() const { return eager_ > 0; }
 
   const std::vector<std::unique_ptr<Channel>>& channels() const { return channels_; }
   std::size_t connection_count() const { return connections_.size(); }
 
   // StreamOwner
   void handle_session_up() override;
+  void handle_session_ended(int error, const std::string& reason) override;
   void handle_event(const InputEvent& event) override;
   SourceBytes read_source(StreamId id, const transport::WritableSpans& to) override;
   void deliver(StreamId id, const transport::ReadableSpans& untrusted_payload) override;
@@ -119,7 +121,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void handle_broken(StreamId id, int error) override;
   void handle_closed(StreamId id) override;
 
-  Mux* mux() { return driver_ != nullptr ? driver_->mux() : nullptr; }
+  Mux* mux() { return session_.mux(); }
   Mux* mux_of(StreamId id);
   Channel* find(const std::string& name);
   bool may_accept(const Channel& channel);
@@ -132,6 +134,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void join(StreamId id, Channel& channel, transport::UniqueFd socket, pid_t pid);
   void join_incoming(StreamId id, transport::UniqueFd socket, pid_t pid);
   void refuse_incoming(StreamId id, int error, const std::string& message);
+  Joined part(StreamId id);
   void end_badly(Channel& channel, BadEnding ending);
   void pair_port(Channel& channel);
   void log_refusal(std::string_view untrusted_name, const std::string& why);
@@ -142,7 +145,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void refuse_unanswered();
 
   boost::asio::any_io_executor executor_;
-  Role role_;
+  Session& session_;
   std::string peer_name_;
   std::chrono::milliseconds dial_deadline_;
   std::chrono::milliseconds answer_wait_limit_;
@@ -151,8 +154,8 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::size_t accepts_held_ = 0;  ///< channels whose next connection has to wait
   std::unordered_map<StreamId, Joined> connections_;
   std::unordered_map<StreamId, Incoming> incoming_;
-  SessionDriver* driver_ = nullptr;
   std::uint64_t session_count_ = 0;
+  std::uint64_t eager_ = 0;
   bool refusing_ = false;
   std::string down_reason_ = "not connected yet";
   boost::asio::steady_timer session_wait_;

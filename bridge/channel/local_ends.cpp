@@ -73,7 +73,7 @@ void ChannelTable::add(ChannelConfig config, std::string socket_path, UniqueFd l
 bool ChannelTable::may_accept(const Channel& channel) {
   Mux* current = mux();
   if (current == nullptr) return refusing_;
-  if (role_ == Role::host && channel.config.end == EndKind::port) {
+  if (session_.role() == Role::host && channel.config.end == EndKind::port) {
     return channel.waiting_local.size() < port_waiting_max;
   }
   return current->can_open();
@@ -115,7 +115,7 @@ void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
                         fmt::format("no session with {}: {}", peer_name_, down_reason_)});
     return;  // closes the socket
   }
-  if (role_ == Role::host && channel.config.end == EndKind::port) {
+  if (session_.role() == Role::host && channel.config.end == EndKind::port) {
     channel.waiting_local.push_back(std::move(socket));
     pair_port(channel);
     return;
@@ -160,15 +160,13 @@ void ChannelTable::refuse_unanswered() {
     const auto [due, id] = answers_due_.front();
     if (awaits_answer(id)) {
       if (due > now) return;
-      const Joined joined = connections_.at(id);
-      connections_.erase(id);
-      --joined.channel->stats.open;
+      const Joined joined = part(id);
       end_badly(*joined.channel, {true, joined.pid, ETIMEDOUT,
                                   fmt::format("{} did not answer within {} ms", peer_name_,
                                               answer_wait_limit_.count())});
       if (Mux* current = mux_of(id)) current->reset(id, StreamError::cancelled);
       joined.connection->close();
-      driver_->wake();
+      session_.wake();
     }
     answers_due_.pop_front();
   }
@@ -180,6 +178,8 @@ void ChannelTable::join(StreamId id, Channel& channel, UniqueFd socket, pid_t pi
   connections_.emplace(id, Joined{std::move(connection), &channel, pid});
   ++channel.stats.open;
   ++channel.stats.opened;
+  if (channel.config.lane == LanePreference::vchan) ++eager_;
+  if (channel.config.lane == LanePreference::console) mux()->set_weightless(id);
   // Whoever connects mostly writes next: try to read before waiting for news.
   handle_readable(id);
 }
@@ -202,7 +202,7 @@ void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& me
   log_refusal(stream.channel->config.name.text(), message);
   if (!stream.early.empty()) mux()->delivered(id, stream.early.size());
   mux()->refuse(id, static_cast<std::uint16_t>(error), message);
-  driver_->wake();
+  session_.wake();
 }
 
 asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uint64_t session) {

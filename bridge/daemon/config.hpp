@@ -14,6 +14,7 @@
 
 #include "bridge/channel/name.hpp"
 #include "bridge/channel/target.hpp"
+#include "bridge/session/lane_policy.hpp"
 #include "bridge/wire/limits.hpp"
 
 namespace xenlane::bridge {
@@ -35,6 +36,13 @@ enum class EndKind {
   port     ///< both sides listen; the n-th connections of the two sides are paired
 };
 
+/// What a channel's connections want of the lane.
+enum class LanePreference {
+  any,     ///< what the policy chooses; its bytes count
+  vchan,   ///< an open connection is reason enough for a vchan
+  console  ///< its bytes are no reason for a vchan, however many
+};
+
 struct ChannelConfig {
   ChannelName name;
   EndKind end = EndKind::listen;
@@ -45,6 +53,7 @@ struct ChannelConfig {
   std::string group = {};
   uid_t uid = static_cast<uid_t>(-1);  ///< `owner` resolved; -1: leave as it is
   gid_t gid = static_cast<gid_t>(-1);
+  LanePreference lane = LanePreference::any;
   SourceLocation where = {};
   std::string error = {};  ///< not empty: the channel is disabled, and why
 };
@@ -57,6 +66,27 @@ struct VchanConfig {
   std::uint32_t poll_us_max = 100;  ///< of looking for work before a sleep; 0: never look
 };
 
+struct LanesConfig {
+  LanePolicySettings policy;
+  std::uint32_t idle_ms = 30000;        ///< becomes policy.idle
+  std::uint32_t rings_per_minute = 60;  ///< host: vchans of one guest that are attached to
+};
+
+/// The PV channel that carries the console lane.
+struct ConsoleConfig {
+  /// Host: QEMU's socket, with "{guest}" for the guest's name; empty: no console lane.
+  std::string socket = "/run/xen/xenlane-{guest}.sock";
+  /// Guest: "auto" finds the hvc device of the channel of that name, "none" is no console lane,
+  /// else a path.
+  std::string device = "auto";
+  std::string channel = "org.xenlane.lane.0";
+  /// Nothing else reads or writes the device, so that the peer may send any byte. Unset: true for a
+  /// device that was found by its channel's name, and on the host.
+  std::optional<bool> own_device;
+  bool zstd = true;
+  std::uint32_t give_up_ms = 15000;  ///< without an answer
+};
+
 struct Timeouts {
   std::uint32_t handshake_ms = 5000;
   std::uint32_t xenstore_ms = 5000;
@@ -64,6 +94,7 @@ struct Timeouts {
   std::uint32_t peer_stall_ms = 60000;
   std::uint32_t retry_ms_min = 100;
   std::uint32_t retry_ms_max = 3000;
+  std::uint32_t resume_ms = 5000;  ///< a session may be without a lane
 };
 
 enum class LogLevel { error, warn, info, debug };
@@ -74,6 +105,8 @@ struct BridgeConfig {
   std::vector<std::string> guests = {"*"};  ///< host only: globs of the domains that are served
   Limits limits;
   VchanConfig vchan;
+  LanesConfig lanes;
+  ConsoleConfig console;
   Timeouts timeouts;
   std::vector<ChannelConfig> channels;  ///< in the order of the files, disabled ones included
   std::string file;                     ///< the main file that was asked for, read or not

@@ -28,6 +28,7 @@ struct Draft {
   std::string group;
   uid_t uid = static_cast<uid_t>(-1);
   gid_t gid = static_cast<gid_t>(-1);
+  LanePreference lane = LanePreference::any;
 };
 
 std::string read_name(const toml::node& node, Draft& draft) {
@@ -52,6 +53,13 @@ std::string read_end(const toml::node& node, Draft& draft) {
   std::size_t index = 0;
   std::string wrong = read_choice(node, words, index);
   if (wrong.empty()) draft.end = kinds[index];
+  return wrong;
+}
+
+std::string read_lane(const toml::node& node, Draft& draft) {
+  std::size_t index = 0;
+  std::string wrong = read_choice(node, {"any", "vchan", "console"}, index);
+  if (wrong.empty()) draft.lane = static_cast<LanePreference>(index);
   return wrong;
 }
 
@@ -130,6 +138,7 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
       {"name", [&draft](const toml::node& n) { return read_name(n, draft); }},
       {"end", [&draft](const toml::node& n) { return read_end(n, draft); }},
       {"target", [&draft](const toml::node& n) { return read_target(n, draft); }},
+      {"lane", [&draft](const toml::node& n) { return read_lane(n, draft); }},
       {"guest",
        [&draft, side](const toml::node& n) -> std::string {
          if (side == Side::guest) return "is only for the host's files";
@@ -205,8 +214,8 @@ ChannelRead read_channel(const toml::table& table, const std::string& file, Side
                                  draft.target, draft.guest,
                                  draft.mode,   draft.owner,
                                  draft.group,  draft.uid,
-                                 draft.gid,    where,
-                                 error};
+                                 draft.gid,    draft.lane,
+                                 where,        error};
   return result;
 }
 

@@ -124,6 +124,78 @@ std::string read_log_level(const toml::node& node, LogLevel& out) {
   return wrong;
 }
 
+std::string read_policy(const toml::node& node, LaneMode& out) {
+  std::size_t index = 0;
+  std::string wrong = read_choice(node, {"on-demand", "always", "never"}, index);
+  if (wrong.empty()) out = static_cast<LaneMode>(index);
+  return wrong;
+}
+
+std::string read_flag(const toml::node& node, bool& out) {
+  const auto* flag = node.as_boolean();
+  if (flag == nullptr) return "must be true or false";
+  out = flag->get();
+  return {};
+}
+
+/// "" and the words in `words` stand for themselves; anything else is an absolute path.
+std::string read_path_or(const toml::node& node, const std::vector<std::string>& words,
+                         std::string& out) {
+  std::string text;
+  std::string wrong = read_text(node, text);
+  if (!wrong.empty()) return wrong;
+  const bool is_word = std::find(words.begin(), words.end(), text) != words.end();
+  if (!is_word && text.front() != '/') return "is not an absolute path";
+  out = std::move(text);
+  return {};
+}
+
+std::string read_channel_name(const toml::node& node, std::string& out) {
+  std::string text;
+  std::string wrong = read_text(node, text);
+  if (!wrong.empty()) return wrong;
+  const auto name = ChannelName::parse(text);
+  if (!name) return fmt::format("'{}': {}", escape_untrusted(text), name.error().text);
+  out = name->text();
+  return {};
+}
+
+std::vector<Key> lanes_keys(LanesConfig& lanes) {
+  return {{"policy", [&](const toml::node& n) { return read_policy(n, lanes.policy.mode); }},
+          bytes_key("backlog_bytes", kib, 64 * kib, lanes.policy.backlog_bytes),
+          bytes_key("volume_bytes", kib, 1024 * mib, lanes.policy.volume_bytes),
+          time_key("idle_ms", 100, lanes.idle_ms),
+          count_key("rings_per_minute", 1, 100000, lanes.rings_per_minute)};
+}
+
+std::vector<Key> console_keys(ConsoleConfig& console, Side side) {
+  const auto only = [side](Side wanted, auto read) {
+    return [=](const toml::node& n) -> std::string {
+      if (side == wanted) return read(n);
+      return wanted == Side::host ? "is only for the host's files" : "is only for a guest's files";
+    };
+  };
+  return {
+      {"socket",
+       only(Side::host,
+            [&](const toml::node& n) { return read_path_or(n, {"none"}, console.socket); })},
+      {"device", only(Side::guest,
+                      [&](const toml::node& n) {
+                        return read_path_or(n, {"auto", "none"}, console.device);
+                      })},
+      {"channel", only(Side::guest,
+                       [&](const toml::node& n) { return read_channel_name(n, console.channel); })},
+      {"own_device",
+       [&](const toml::node& n) {
+         bool own = false;
+         std::string wrong = read_flag(n, own);
+         if (wrong.empty()) console.own_device = own;
+         return wrong;
+       }},
+      {"zstd", [&](const toml::node& n) { return read_flag(n, console.zstd); }},
+      time_key("give_up_ms", 1000, console.give_up_ms)};
+}
+
 std::vector<Key> Loader::keys_of(const std::string& section) {
   BridgeConfig& config = load_.config;
   if (section == "daemon") {
@@ -149,13 +221,16 @@ std::vector<Key> Loader::keys_of(const std::string& section) {
             ring_key("ring_bytes_min", config.vchan.ring_bytes_min),
             count_key("poll_us_max", 0, 1000, config.vchan.poll_us_max)};
   }
+  if (section == "lanes") return lanes_keys(config.lanes);
+  if (section == "console") return console_keys(config.console, side_);
   Timeouts& timeouts = config.timeouts;
   return {time_key("handshake_ms", 10, timeouts.handshake_ms),
           time_key("xenstore_ms", 10, timeouts.xenstore_ms),
           time_key("dial_ms", 10, timeouts.dial_ms),
           time_key("peer_stall_ms", 100, timeouts.peer_stall_ms),
           time_key("retry_ms_min", 1, timeouts.retry_ms_min),
-          time_key("retry_ms_max", 1, timeouts.retry_ms_max)};
+          time_key("retry_ms_max", 1, timeouts.retry_ms_max),
+          time_key("resume_ms", 10, timeouts.resume_ms)};
 }
 
 void Loader::read_channels(const toml::node& node, const std::string& file) {
@@ -181,7 +256,8 @@ void Loader::read_channels(const toml::node& node, const std::string& file) {
 }
 
 void Loader::read_tables(const toml::table& root, const std::string& file) {
-  static const std::vector<std::string> sections = {"daemon", "limits", "vchan", "timeouts"};
+  static const std::vector<std::string> sections = {"daemon", "limits",  "vchan",
+                                                    "lanes",  "console", "timeouts"};
   for (auto&& [key, node] : root) {
     const std::string name(key.str());
     const auto line = static_cast<std::uint32_t>(key.source().begin.line);
@@ -352,6 +428,7 @@ ConfigLoad Loader::run(const std::optional<std::string>& path) {
   const bool is_absent = ::stat(load_.config.file.c_str(), &found) < 0 && errno == ENOENT;
   if (path || !is_absent) read_file(load_.config.file, true);
   for (const std::string& drop_in : drop_ins()) read_file(drop_in, false);
+  load_.config.lanes.policy.idle = std::chrono::milliseconds(load_.config.lanes.idle_ms);
   check_relations();
   check_channels();
   return std::move(load_);

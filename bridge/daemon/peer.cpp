@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/random.h>
 
+#include <cerrno>
 #include <cstring>
 #include <system_error>
 
@@ -25,6 +26,12 @@ RandomId random_id() {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+/// The console is slow: little under way at a time, in small pieces, so that a small message waits
+/// for no bulk. Enough to keep the link's own window (16 KiB) filled.
+constexpr Pace console_pace{16 * 1024, 2048, 2048};
+
 /// Of why a session ended: the longest that is our own has a REJECT's text in it.
 constexpr std::size_t reason_shown_bytes_max = 400;
 
@@ -44,40 +51,76 @@ milliseconds Backoff::next() {
   return delay;
 }
 
+std::string_view to_string(LaneKind kind) {
+  return kind == LaneKind::vchan ? "vchan" : "console";
+}
+
 Peer::Peer(const boost::asio::any_io_executor& executor, Role role, std::string name,
            const BridgeConfig& config)
     : executor_(executor),
-      role_(role),
       name_(std::move(name)),
       config_(config),
-      channels_(executor, role, name_, milliseconds(config.timeouts.dial_ms)) {}
-
-bool Peer::session_up() const {
-  return driver_ != nullptr && driver_->session().state() == SessionState::up;
+      session_({role, random_id(), config.limits}),
+      channels_(executor, session_, name_, milliseconds(config.timeouts.dial_ms)),
+      policy_(config.lanes.policy),
+      review_timer_(executor),
+      resume_timer_(executor) {
+  channels_.set_down_reason("not connected yet");
+  review();
 }
 
-boost::asio::awaitable<std::string> Peer::run_session(std::unique_ptr<transport::Lane> lane,
-                                                      std::uint64_t epoch) {
-  Session::Settings settings{role_, random_id(), instance_, epoch, config_.limits};
-  const DriverTimeouts timeouts{milliseconds(config_.timeouts.handshake_ms),
-                                milliseconds(config_.timeouts.peer_stall_ms),
-                                poll_max(config_.vchan)};
-  driver_ = std::make_unique<SessionDriver>(executor_, std::move(lane), settings, timeouts,
-                                            static_cast<StreamOwner&>(channels_));
-  since_ = std::chrono::steady_clock::now();
-  ++sessions_;
+Peer::~Peer() {
+  *alive_ = false;
+}
+
+const SessionDriver* Peer::carrying() const {
+  for (const auto& driver : drivers_) {
+    if (driver && driver->carries()) return driver.get();
+  }
+  return nullptr;
+}
+
+LaneTerms Peer::terms_of(LaneKind kind, std::uint64_t epoch) const {
+  LaneTerms terms;
+  terms.epoch = epoch;
+  if (session_.role() == Role::host) terms.fresh_id = random_id();
+  terms.standby = kind == LaneKind::console;
+  if (kind == LaneKind::console) terms.pace = console_pace;
+  return terms;
+}
+
+boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
+                                                   std::unique_ptr<transport::Lane> lane,
+                                                   std::uint64_t epoch) {
+  auto& driver = drivers_[index(kind)];
+  XENLANE_ASSERT(!driver);
+  DriverTimeouts timeouts{milliseconds(config_.timeouts.handshake_ms),
+                          milliseconds(config_.timeouts.peer_stall_ms),
+                          {}};
+  if (kind == LaneKind::vchan) timeouts.poll_max = poll_max(config_.vchan);
+  const LaneTerms terms = terms_of(kind, epoch);
+  driver = std::make_unique<SessionDriver>(executor_, std::move(lane), session_, terms, timeouts,
+                                           static_cast<StreamOwner&>(channels_),
+                                           static_cast<LaneChooser*>(this));
   abandoning_ = false;
-  channels_.attach(*driver_);
   // A refusing host's own words are in it.
-  const std::string untrusted_reason = co_await driver_->run();
+  const std::string untrusted_reason = co_await driver->run();
   std::string reason = escape_untrusted(untrusted_reason, reason_shown_bytes_max);
-  channels_.detach(reason);
-  session_was_up_ = driver_->session().has_been_up();
-  reason_ = reason;
-  since_ = std::chrono::steady_clock::now();
-  auto ended = driver_->release_lane();
-  driver_.reset();
-  if (abandoning_) {
+  carried_[index(kind)] = driver->has_carried();
+  auto ended = driver->release_lane();
+  driver.reset();
+  if (kind == LaneKind::console) policy_.set_console_open(false, Clock::now());
+  if (session_.state() == SessionState::none && (carried_[index(kind)] || sessions_ == 0)) {
+    set_reason(reason);
+  }
+  limit_cut(reason);
+  review();
+  for (const auto& other : drivers_) {
+    if (other) other->wake();  // one on standby may be due
+  }
+  if (kind == LaneKind::console) {
+    ended.reset();
+  } else if (abandoning_) {
     transport::abandon_vchan(std::move(ended));
   } else {
     co_await transport::async_close_lane(std::move(ended),
@@ -86,22 +129,135 @@ boost::asio::awaitable<std::string> Peer::run_session(std::unique_ptr<transport:
   co_return reason;
 }
 
-void Peer::stop_session(std::string reason) {
-  if (driver_) driver_->stop(std::move(reason));
+// A session without a lane waits for one, but not for ever.
+void Peer::limit_cut(const std::string& reason) {
+  if (session_.state() != SessionState::cut) return;
+  since_ = Clock::now();
+  reason_ = reason;
+  spdlog::info("{}: session cut: {}", name_, reason);
+  resume_timer_.expires_after(milliseconds(config_.timeouts.resume_ms));
+  resume_timer_.async_wait([this, alive = alive_, reason](const auto& error) {
+    if (error || !*alive || session_.state() != SessionState::cut) return;
+    end_session(ECONNRESET,
+                fmt::format("{}; no other lane within {} ms", reason, config_.timeouts.resume_ms));
+  });
 }
 
-void Peer::leave_session(std::string reason) {
-  if (!driver_) return;
-  if (driver_->lane().state() == transport::LaneState::closed) {
-    driver_->wake();
-  } else {
-    driver_->stop(std::move(reason));
+void Peer::end_session(int error, const std::string& reason) {
+  set_reason(reason);
+  for (const auto& driver : drivers_) {
+    if (driver && driver->carries()) driver->say_goodbye();
+  }
+  if (session_.state() != SessionState::none) {
+    channels_.handle_session_ended(error, reason);
+    session_.end();
+  }
+  for (const auto& driver : drivers_) {
+    if (driver && driver->has_carried()) driver->stop(reason);
   }
 }
 
-void Peer::abandon_session(std::string reason) {
+void Peer::set_reason(std::string reason) {
+  channels_.set_down_reason(reason);
+  reason_ = std::move(reason);
+  since_ = Clock::now();
+}
+
+void Peer::stop_lane(LaneKind kind, std::string reason) {
+  if (const auto& driver = drivers_[index(kind)]) driver->stop(std::move(reason));
+}
+
+void Peer::leave_lane(LaneKind kind, std::string reason) {
+  const auto& driver = drivers_[index(kind)];
+  if (!driver) return;
+  if (driver->lane().state() == transport::LaneState::closed) {
+    driver->wake();
+  } else {
+    driver->stop(std::move(reason));
+  }
+}
+
+void Peer::abandon_vchan(std::string reason) {
   abandoning_ = true;
-  stop_session(std::move(reason));
+  stop_lane(LaneKind::vchan, std::move(reason));
+}
+
+void Peer::set_console_present(bool present) {
+  policy_.set_console_present(present, Clock::now());
+  review();
+}
+
+void Peer::force_lane(LaneForce force) {
+  policy_.force(force);
+  spdlog::info("{}: the lane is set to {} by hand", name_, to_string(force));
+  review();
+}
+
+void Peer::handle_peer_wish(LaneWish wish) {
+  peer_wish_ = wish;
+  review();
+}
+
+void Peer::handle_carrying(SessionDriver& driver) {
+  resume_timer_.cancel();
+  since_ = Clock::now();
+  const std::string id = to_hex(session_.id());
+  if (id != last_session_) {
+    last_session_ = id;
+    ++sessions_;
+    peer_wish_ = LaneWish::none;
+  } else {
+    ++switches_;
+  }
+  driver.say_wish(wish_);
+  spdlog::info("{}: the {} lane carries the session: {}", name_, driver.lane().kind(),
+               policy_.why(since_, peer_wish_));
+}
+
+void Peer::handle_pass(SessionDriver& driver) {
+  const auto now = Clock::now();
+  const bool on_vchan = &driver == drivers_[index(LaneKind::vchan)].get();
+  if (!on_vchan) {
+    policy_.set_console_open(driver.lane().state() == transport::LaneState::open, now);
+  }
+  if (Mux* mux = session_.mux(); mux != nullptr && driver.carries()) {
+    if (now - period_began_ >= LanePolicy::period) {
+      mux->begin_period();
+      period_began_ = now;
+    }
+    policy_.set_eager(channels_.wants_vchan());
+    policy_.observe(now, on_vchan, mux->period_volume(), on_vchan ? 0 : driver.backlog_bytes());
+  }
+  review();
+}
+
+// Draws the conclusions, and comes back when time alone may change them.
+void Peer::review() {
+  const auto now = Clock::now();
+  const LaneWish wish = policy_.wish(now);
+  const bool wants = policy_.wants_vchan(now, peer_wish_);
+  const bool changed = wish != wish_ || wants != wants_vchan_;
+  wish_ = wish;
+  wants_vchan_ = wants;
+  if (changed) {
+    spdlog::debug("{}: {} vchan: {}", name_, wants ? "wants a" : "needs no",
+                  policy_.why(now, peer_wish_));
+    for (const auto& driver : drivers_) {
+      if (!driver) continue;
+      if (driver->carries()) driver->say_wish(wish_);
+      driver->wake();
+    }
+    if (lanes_changed_) lanes_changed_();
+  }
+  const auto next = policy_.next_review(now);
+  if (!next || (review_due_ && *review_due_ <= *next)) return;
+  review_due_ = next;
+  review_timer_.expires_at(*next);
+  review_timer_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive) return;
+    review_due_.reset();
+    review();
+  });
 }
 
 namespace {
@@ -158,48 +314,65 @@ json::object describe(const Channel& channel) {
 
 }  // namespace
 
+json::object Peer::describe_lane() const {
+  const auto now = Clock::now();
+  json::object lane{{"kind", "none"}};
+  if (const SessionDriver* driver = carrying()) {
+    auto& carrier = const_cast<SessionDriver&>(*driver);
+    lane = {{"kind", carrier.lane().kind()},
+            {"epoch", carrier.epoch()},
+            {"send_ring_bytes", carrier.lane().send_ring_bytes()},
+            {"receive_ring_bytes", carrier.lane().receive_ring_bytes()},
+            {"send_limit_bytes", carrier.send_limit().current()}};
+  }
+  lane["why"] = policy_.why(now, peer_wish_);
+  lane["set"] = to_string(policy_.forced());
+  lane["wish"] = to_string(wish_);
+  lane["peer_wish"] = to_string(peer_wish_);
+  lane["switches"] = switches_;
+  return lane;
+}
+
 json::object Peer::status() const {
   json::object session;
-  json::object lane{{"kind", "none"}};
   json::object streams{{"open", 0}, {"max", 2 * config_.limits.streams_max}};
   json::object counters{{"sessions", sessions_}};
   json::value polling;
-  const auto age = std::chrono::steady_clock::now() - since_;
-  session["state"] = driver_ ? to_string(driver_->session().state()) : "down";
+  const auto age = Clock::now() - since_;
+  const SessionState state = session_.state();
+  session["state"] = state == SessionState::none ? "down" : to_string(state);
   session["since_s"] = std::chrono::duration_cast<std::chrono::seconds>(age).count();
   session["reason"] = session_up() ? std::string() : reason_;
-  if (driver_) {
-    if (driver_->lane().state() == transport::LaneState::awaiting_peer) {
-      session["state"] = "down";
-      session["reason"] = "offered a lane; waiting for the host to attach";
-    }
-    session["epoch"] = driver_->session().epoch();
-    lane = {{"kind", driver_->lane().kind()},
-            {"send_ring_bytes", driver_->lane().send_ring_bytes()},
-            {"receive_ring_bytes", driver_->lane().receive_ring_bytes()},
-            {"send_limit_bytes", driver_->send_limit().current()}};
-    polling = describe(driver_->poll_budget());
-    counters["wake_ups"] = driver_->counters().wake_ups;
-    counters["nudges"] = driver_->counters().nudges;
-    if (const Mux* mux = driver_->mux()) {
-      const MuxCounters& mux_counters = mux->counters();
-      session["id"] = to_hex(driver_->session().id());
-      session["protocol_version"] = driver_->session().peer().version_max;
-      streams["open"] = mux->stream_count();
-      counters["frames_in"] = mux_counters.frames_in;
-      counters["frames_out"] = mux_counters.frames_out;
-      counters["data_bytes_in"] = mux_counters.data_bytes_in;
-      counters["data_bytes_out"] = mux_counters.data_bytes_out;
-      counters["streams_opened"] = mux_counters.streams_opened;
-      counters["streams_refused"] = mux_counters.streams_refused;
-      counters["streams_reset"] = mux_counters.streams_reset;
-      counters["discarded_bytes"] = mux_counters.discarded_bytes;
-      counters["held_bytes"] = mux->held_bytes();
-    }
+  const auto& vchan = drivers_[index(LaneKind::vchan)];
+  if (state == SessionState::none && vchan) {
+    const bool offered = vchan->lane().state() == transport::LaneState::awaiting_peer;
+    if (offered) session["reason"] = "offered a lane; waiting for the host to attach";
+    if (!offered) session["state"] = "handshake";
+  }
+  if (const SessionDriver* driver = carrying()) {
+    session["epoch"] = driver->epoch();
+    polling = describe(driver->poll_budget());
+    counters["wake_ups"] = driver->counters().wake_ups;
+    counters["nudges"] = driver->counters().nudges;
+  }
+  if (const Mux* mux = session_.mux()) {
+    const MuxCounters& mux_counters = mux->counters();
+    session["id"] = to_hex(session_.id());
+    session["protocol_version"] = session_.peer().version_max;
+    streams["open"] = mux->stream_count();
+    counters["frames_in"] = mux_counters.frames_in;
+    counters["frames_out"] = mux_counters.frames_out;
+    counters["data_bytes_in"] = mux_counters.data_bytes_in;
+    counters["data_bytes_out"] = mux_counters.data_bytes_out;
+    counters["streams_opened"] = mux_counters.streams_opened;
+    counters["streams_refused"] = mux_counters.streams_refused;
+    counters["streams_reset"] = mux_counters.streams_reset;
+    counters["discarded_bytes"] = mux_counters.discarded_bytes;
+    counters["held_bytes"] = mux->held_bytes();
   }
   json::array channels;
   for (const auto& channel : channels_.channels()) channels.push_back(describe(*channel));
-  return {{"session", std::move(session)},   {"lane", std::move(lane)},
+  return {{"session", std::move(session)},   {"lane", describe_lane()},
           {"polling", std::move(polling)},   {"streams", std::move(streams)},
           {"channels", std::move(channels)}, {"counters", std::move(counters)}};
 }

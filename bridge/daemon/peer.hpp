@@ -1,12 +1,14 @@
-// One peer's object graph: its channels, and the session that carries them at the moment. The same
-// for the guest's bridge (whose peer is the host) and for a host worker (whose peer is a guest);
-// they differ in who offers the lane and who decides, which is not known here.
+// One peer's object graph: its channels, the session that carries them, and the lanes that carry
+// the session. The same for the guest's bridge (whose peer is the host) and for a host worker
+// (whose peer is a guest); they differ in who makes the lanes, which is not known here.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/json.hpp>
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "bridge/channel/channel_table.hpp"
@@ -32,44 +34,90 @@ class Backoff {
   std::chrono::milliseconds next_;
 };
 
-class Peer {
+enum class LaneKind : std::uint8_t { vchan = 0, console = 1 };
+
+std::string_view to_string(LaneKind kind);
+
+class Peer final : private LaneChooser {
  public:
   /// `name` is how the peer is called in logs and errors. `config` must outlive the peer.
   Peer(const boost::asio::any_io_executor& executor, Role role, std::string name,
        const BridgeConfig& config);
+  ~Peer();
 
   ChannelTable& channels() { return channels_; }
-  bool session_up() const;
-  /// Whether the last session got beyond its handshake.
-  bool session_was_up() const { return session_was_up_; }
+  const Session& session() const { return session_; }
+  bool session_up() const { return session_.state() == SessionState::up; }
 
-  /// Runs one session over the lane until either ends, closes the lane, and returns the reason.
-  boost::asio::awaitable<std::string> run_session(std::unique_ptr<transport::Lane> lane,
-                                                  std::uint64_t epoch);
-  void stop_session(std::string reason);
+  /// Offers the session to the lane until that ends, closes the lane, and returns the reason. One
+  /// lane of each kind at a time.
+  boost::asio::awaitable<std::string> run_lane(LaneKind kind, std::unique_ptr<transport::Lane> lane,
+                                               std::uint64_t epoch);
+  bool carries(LaneKind kind) const {
+    return drivers_[index(kind)] && drivers_[index(kind)]->carries();
+  }
+  /// Whether the last lane of that kind that has ended ever had the session.
+  bool lane_carried(LaneKind kind) const { return carried_[index(kind)]; }
+  void stop_lane(LaneKind kind, std::string reason);
   /// Stops it too, unless the peer has closed the lane: then what it left behind is read first.
-  void leave_session(std::string reason);
-  /// Stops it too, but its lane stays as it is (transport::abandon_vchan).
-  void abandon_session(std::string reason);
+  void leave_lane(LaneKind kind, std::string reason);
+  /// Stops the vchan too, but it stays as it is (transport::abandon_vchan).
+  void abandon_vchan(std::string reason);
+  /// No lane and no session any more; streams break with the errno value and the reason.
+  void end_session(int error, const std::string& reason);
   /// Why there is no session, for status, while one is being set up.
-  void set_reason(std::string reason) { reason_ = std::move(reason); }
+  void set_reason(std::string reason);
+
+  // --- which lane
+  /// `changed` is called when wants_vchan() or refuses_vchan() may say something else than before.
+  void on_lanes_changed(std::function<void()> changed) { lanes_changed_ = std::move(changed); }
+  bool wants_vchan() const { return wants_vchan_; }
+  /// This side will have no vchan at all.
+  bool refuses_vchan() const { return wish_ == LaneWish::console; }
+  void set_console_present(bool present);
+  void force_lane(LaneForce force);
 
   /// The session, lane, channels, streams and counters parts of the status reply (docs/control.md).
   boost::json::object status() const;
 
  private:
+  static std::size_t index(LaneKind kind) { return static_cast<std::size_t>(kind); }
+
+  // LaneChooser
+  bool prefers_standby() override { return !wants_vchan_; }
+  void handle_peer_wish(LaneWish wish) override;
+  void handle_carrying(SessionDriver& driver) override;
+  void handle_pass(SessionDriver& driver) override;
+
+  const SessionDriver* carrying() const;
+  LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
+  void review();
+  void limit_cut(const std::string& reason);
+  boost::json::object describe_lane() const;
+
   boost::asio::any_io_executor executor_;
-  Role role_;
   std::string name_;
   const BridgeConfig& config_;
-  RandomId instance_ = random_id();
+  Session session_;
   ChannelTable channels_;
-  std::unique_ptr<SessionDriver> driver_;
+  LanePolicy policy_;
+  std::unique_ptr<SessionDriver> drivers_[2];
+  bool carried_[2] = {false, false};
+  std::function<void()> lanes_changed_;
+  LaneWish wish_ = LaneWish::none;
+  LaneWish peer_wish_ = LaneWish::none;
+  bool wants_vchan_ = false;
+  std::chrono::steady_clock::time_point period_began_{};
+  boost::asio::steady_timer review_timer_;
+  std::optional<std::chrono::steady_clock::time_point> review_due_;
+  boost::asio::steady_timer resume_timer_;
   std::string reason_ = "starting";
+  std::string last_session_;  ///< hex id, to tell a new one
   std::uint64_t sessions_ = 0;
-  bool session_was_up_ = false;
+  std::uint64_t switches_ = 0;  ///< of lanes, within sessions
   bool abandoning_ = false;
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace xenlane::bridge

@@ -11,9 +11,6 @@ namespace xenlane::bridge {
 
 namespace {
 
-/// Bytes a stream may send in one turn of the round: one full frame.
-constexpr std::int64_t quantum_bytes = data_payload_bytes_max;
-
 /// Ids of streams that are gone which the turn queues may hold besides those of living ones.
 constexpr std::size_t leftover_ids_max = 64;
 
@@ -195,6 +192,15 @@ bool Mux::grow_window(Stream& grown) {
   return true;
 }
 
+void Mux::count_volume(StreamId id, std::uint64_t bytes) {
+  Stream* counted = find(id);
+  if (counted == nullptr || counted->weightless) return;
+  if (counted->period != period_) counted->volume = 0;
+  counted->period = period_;
+  counted->volume += bytes;
+  period_volume_ = std::max(period_volume_, counted->volume);
+}
+
 void Mux::owe(Stream& debtor, Owed what) {
   debtor.owed |= static_cast<std::uint8_t>(what);
   if (debtor.in_owing) return;
@@ -209,7 +215,7 @@ void Mux::schedule(Stream& candidate) {
   if (candidate.in_ready || !candidate.source_ready || candidate.send.available() == 0) return;
   if (!candidate.opened_by_us && !candidate.answered) return;  // accept() comes back to it
   candidate.in_ready = true;
-  candidate.deficit = quantum_bytes;
+  candidate.deficit = quantum_bytes_;
   fresh_.push_back(candidate.id);
 }
 
@@ -279,7 +285,7 @@ std::optional<DataTurn> Mux::poll_turn(std::size_t room) {
       continue;
     }
     // A fresh stream that has said all joins the others' round and leaves at its end.
-    if (next->deficit <= 0) next->deficit += quantum_bytes;
+    if (next->deficit <= 0) next->deficit += quantum_bytes_;
     ready_.push_back(id);
   }
 }
@@ -298,6 +304,7 @@ EncodedFrame Mux::data_sent(StreamId id, std::uint32_t bytes) {
   sender.send.spend(bytes);
   session_send_.spend(bytes);
   sender.deficit -= bytes;
+  count_volume(id, bytes);
   ++counters_.frames_out;
   counters_.data_bytes_out += bytes;
   return encode_frame(DataFrame{id, bytes});

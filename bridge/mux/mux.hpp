@@ -80,12 +80,21 @@ struct PeerGoesAway {
 struct PongReceived {
   std::uint64_t nonce;
 };
+/// What the peer wants of the lane; a level, told again when it changes.
+struct PeerWishes {
+  LaneWish wish;
+};
+/// Nothing more comes on this lane.
+struct PeerLeaves {
+  std::uint32_t turn;
+};
 /// The peer broke the protocol; the session must end. Section numbers are those of protocol.md.
 struct Violation {
   std::string text;
 };
-using InputEvent = std::variant<NoEvent, Chunk, OpenRequested, Accepted, Refused, PeerFinished,
-                                StopRequested, PeerReset, PeerGoesAway, PongReceived, Violation>;
+using InputEvent =
+    std::variant<NoEvent, Chunk, OpenRequested, Accepted, Refused, PeerFinished, StopRequested,
+                 PeerReset, PeerGoesAway, PongReceived, PeerWishes, PeerLeaves, Violation>;
 
 struct InputStep {
   std::size_t consumed = 0;  ///< header and control bytes; a Chunk's payload comes on top
@@ -146,12 +155,26 @@ class Mux {
   // --- output
   /// What to write into `room` bytes of ring.
   Output poll_output(std::size_t room);
+  /// How much of its turn a stream may use in one go: small where the lane is slow, so that others
+  /// need not wait for it.
+  void set_quantum(std::uint32_t bytes) { quantum_bytes_ = bytes; }
   /// Streams that had their turn lately are in line for another.
   bool has_other_turns() const { return !ready_.empty(); }
   /// The turn's socket gave `bytes` (> 0); the frame header to write in front of them.
   EncodedFrame data_sent(StreamId id, std::uint32_t bytes);
   /// The turn's socket had nothing; it gets no more turns until source_ready.
   void source_drained(StreamId id);
+
+  // --- how much moves, for whoever chooses the lane
+  /// From here on volume is counted anew.
+  void begin_period() {
+    ++period_;
+    period_volume_ = 0;
+  }
+  /// The most payload that one stream has moved, both ways together, since begin_period.
+  std::uint64_t period_volume() const { return period_volume_; }
+  /// A stream whose bytes do not count as volume.
+  void set_weightless(StreamId id) { stream(id).weightless = true; }
 
   // --- input
   InputStep handle_input(const transport::ReadableSpans& untrusted_bytes);
@@ -178,6 +201,7 @@ class Mux {
   std::optional<DataTurn> poll_turn(std::size_t room);
   std::uint32_t turn_bytes(const Stream& stream, std::size_t room) const;
   bool grow_window(Stream& stream);
+  void count_volume(StreamId id, std::uint64_t bytes);
 
   std::optional<EncodedFrame> poll_session_frame();
   std::optional<EncodedFrame> poll_owed_frame();
@@ -196,6 +220,8 @@ class Mux {
   InputEvent handle(const PingFrame& frame);
   InputEvent handle(const PongFrame& frame);
   InputEvent handle(const GoAwayFrame& frame);
+  InputEvent handle(const LaneWishFrame& frame);
+  InputEvent handle(const LeaveFrame& frame);
 
   MuxLimits ours_;
   MuxLimits theirs_;
@@ -224,6 +250,10 @@ class Mux {
   std::optional<std::string> go_away_to_send_;
   bool going_away_ = false;
   bool peer_going_away_ = false;
+
+  std::uint32_t quantum_bytes_ = data_payload_bytes_max;
+  std::uint64_t period_ = 0;
+  std::uint64_t period_volume_ = 0;
 
   StreamId data_stream_ = 0;     ///< whose DATA payload is being received
   std::uint32_t data_left_ = 0;  ///< bytes of it still to come

@@ -71,6 +71,7 @@ InputStep Mux::handle_data_header(const FrameHeader& header) {
   }
   ++counters_.frames_in;
   counters_.data_bytes_in += header.payload_bytes;
+  count_volume(header.id, header.payload_bytes);
   data_left_ = header.payload_bytes;
   data_stream_ = 0;
   Stream* receiver = find(header.id);
@@ -230,6 +231,14 @@ InputEvent Mux::handle(const PingFrame& frame) {
 
 InputEvent Mux::handle(const PongFrame& frame) {
   return PongReceived{frame.nonce};
+}
+
+InputEvent Mux::handle(const LaneWishFrame& frame) {
+  return PeerWishes{frame.wish};
+}
+
+InputEvent Mux::handle(const LeaveFrame& frame) {
+  return PeerLeaves{frame.turn};
 }
 
 InputEvent Mux::handle(const GoAwayFrame& frame) {

@@ -41,6 +41,9 @@ struct Stream {
   EndShape shape = EndShape::service;
   std::int64_t deficit = 0;  ///< bytes this stream may still send in its turn
   std::string open_name;     ///< until OPEN is sent
+  bool weightless = false;   ///< its volume asks for no faster lane
+  std::uint64_t period = 0;  ///< in which `volume` was counted
+  std::uint64_t volume = 0;  ///< payload bytes, both ways
   SendCredit send;
   ReceiveCredit receive;
 

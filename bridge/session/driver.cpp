@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <cerrno>
 
 namespace xenlane::bridge {
 
@@ -25,23 +26,29 @@ constexpr std::chrono::milliseconds stall_tick{250};
 }  // namespace
 
 SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
-                             std::unique_ptr<transport::Lane> lane,
-                             const Session::Settings& settings, const DriverTimeouts& timeouts,
-                             StreamOwner& owner)
+                             std::unique_ptr<transport::Lane> lane, Session& session,
+                             const LaneTerms& terms, const DriverTimeouts& timeouts,
+                             StreamOwner& owner, LaneChooser* chooser)
     : executor_(executor),
       lane_(std::move(lane)),
-      session_(settings),
+      session_(session),
+      terms_(terms),
+      handshake_(session, terms.epoch, terms.fresh_id),
       timeouts_(timeouts),
       owner_(owner),
+      chooser_(chooser),
+      phase_(session.role() == Role::host ? Phase::greeting : Phase::waiting),
       wake_up_(executor, lane_->wait_fd()),
       handshake_timer_(executor),
       stall_timer_(executor),
+      lane_timer_(executor),
       ended_(executor),
       poll_budget_(timeouts.poll_max),
       send_limit_(lane_->send_ring_bytes()) {}
 
 SessionDriver::~SessionDriver() {
   *alive_ = false;
+  if (session_.carrier() == this) session_.cut(false);
   if (wake_up_.is_open()) wake_up_.release();  // the lane owns the descriptor
 }
 
@@ -49,21 +56,25 @@ boost::asio::awaitable<std::string> SessionDriver::run() {
   const std::size_t ring_bytes = std::min(lane_->receive_ring_bytes(), lane_->send_ring_bytes());
   if (ring_bytes < ring_bytes_min) {
     // The peer chose it. The mux would wait for ever for room that such a ring cannot have.
-    session_.fail("the lane's rings of " + std::to_string(ring_bytes) + " bytes are smaller than " +
-                  std::to_string(ring_bytes_min));
+    end("the lane's rings of " + std::to_string(ring_bytes) + " bytes are smaller than " +
+        std::to_string(ring_bytes_min));
   }
   schedule();
-  while (session_.state() != SessionState::down) co_await ended_.wait();
+  while (phase_ != Phase::ended) co_await ended_.wait();
   handshake_timer_.cancel();
   stall_timer_.cancel();
+  lane_timer_.cancel();
   // A REJECT is the peer's only explanation; it reads what was committed before the lane closed.
-  if (const auto last_words = session_.poll_greeting(); !last_words.empty()) {
+  if (const auto last_words = handshake_.output(); !last_words.empty()) {
     const auto room = lane_->writable();
-    if (room.size() >= last_words.size()) lane_->commit(write_bytes(last_words, room));
+    if (room.size() >= last_words.size()) {
+      copy_in(room, 0, last_words);
+      lane_->commit(last_words.size());
+    }
   }
   lane_->publish();
   wake_up_.release();
-  co_return session_.reason();
+  co_return reason_;
 }
 
 std::unique_ptr<transport::Lane> SessionDriver::release_lane() {
@@ -75,12 +86,58 @@ void SessionDriver::wake() {
 }
 
 void SessionDriver::stop(std::string reason) {
-  session_.fail(std::move(reason));
+  end(std::move(reason));
+}
+
+void SessionDriver::end(std::string reason) {
+  if (phase_ == Phase::ended) return;
+  phase_ = Phase::ended;
+  reason_ = std::move(reason);
+  if (session_.carrier() == this) session_.cut(false);
   ended_.raise();
 }
 
+void SessionDriver::handle_superseded() {
+  end("another lane carries the session");
+}
+
+void SessionDriver::leave() {
+  leave_wanted_ = true;
+  wake();
+}
+
+void SessionDriver::say_wish(LaneWish wish) {
+  wish_ = wish;
+  if (wish_ != wish_told_ && carries()) wake();
+}
+
+void SessionDriver::say_goodbye() {
+  if (phase_ != Phase::carrying || leave_sent_ || !session_.resend().empty()) return;
+  const EncodedFrame frame = encode_frame(LeaveFrame{0});
+  const auto room = lane_->writable();
+  if (room.size() < frame.size) return;
+  lane_->commit(write_frame(frame, room));
+  session_.count_sent(frame.size);
+  carried_out_ += frame.size;
+  leave_sent_ = true;
+  lane_->publish();
+}
+
+void SessionDriver::end_session(int error, const std::string& reason) {
+  if (session_.state() == SessionState::none) return;
+  owner_.handle_session_ended(error, reason);
+  session_.end();
+}
+
+transport::ReadableSpans SessionDriver::unconsumed() {
+  const auto left = lane_->unconsumed();
+  // The rest is the handshake's.
+  const std::size_t carried = std::min<std::uint64_t>(left.size(), carried_out_);
+  return left.slice(left.size() - carried, carried);
+}
+
 void SessionDriver::schedule() {
-  if (scheduled_ || session_.state() == SessionState::down) return;
+  if (scheduled_ || phase_ == Phase::ended) return;
   scheduled_ = true;
   boost::asio::post(executor_, [this, alive = alive_] {
     if (!*alive) return;
@@ -90,26 +147,61 @@ void SessionDriver::schedule() {
 }
 
 void SessionDriver::pump() {
-  if (session_.state() == SessionState::down) return;
+  if (phase_ == Phase::ended) return;
+  take_over_if_due();
   pumping_ = true;
   const bool more_input = pump_input();
-  const bool more_output = session_.state() != SessionState::down && pump_output();
+  const bool more_output = phase_ != Phase::ended && pump_output();
   pumping_ = false;
   publish();
-  owner_.handle_pass_over();
+  if (phase_ == Phase::carrying) owner_.handle_pass_over();
   check_lane(more_input);
-  if (session_.state() == SessionState::down) {
-    ended_.raise();
-    return;
-  }
+  if (phase_ == Phase::ended) return;
+  if (leave_sent_ && peer_left_ && !more_input) return end("both sides left it for another lane");
   watch_stall();
   note_work();
-  const bool wants_room = !session_.poll_greeting().empty() || (mux_ && mux_->has_output());
-  if (more_input || more_output || keep_looking() || lane_->arm(true, wants_room)) {
+  if (chooser_ != nullptr) chooser_->handle_pass(*this);
+  if (phase_ == Phase::ended) return;
+  keep_deadline();
+  if (more_input || more_output || keep_looking() || lane_->arm(true, wants_room())) {
     schedule();
   } else {
     wait_for_peer();
   }
+}
+
+// The guest's lanes ask for the session: one on demand as soon as it is open, one on standby when
+// nothing carries the session or another lane is not wanted any more.
+void SessionDriver::take_over_if_due() {
+  if (phase_ != Phase::waiting || lane_->state() != transport::LaneState::open) return;
+  if (terms_.standby && session_.carrier() != nullptr) {
+    if (chooser_ != nullptr && chooser_->prefers_standby()) session_.carrier()->leave();
+    return;
+  }
+  phase_ = Phase::greeting;
+  handshake_.start();
+}
+
+void SessionDriver::conclude_handshake() {
+  if (handshake_.session_spoilt()) end_session(EPROTO, handshake_.failure());
+  if (!handshake_.failure().empty()) return end(handshake_.failure());
+  const Agreement& agreement = *handshake_.agreement();
+  handshake_timer_.cancel();
+  handshake_timed_ = false;
+  if (agreement.resumed) {
+    session_.resume(agreement.peer.consumed, *this);
+    wish_told_.reset();  // what was said of it before may come again behind what is now
+  } else {
+    session_.cut(true);
+    // Whoever has another session than this one has lost it.
+    end_session(ENETRESET, "the other side's bridge began anew and knows nothing of the session");
+    session_.begin(agreement.id, agreement.peer, *this);
+  }
+  phase_ = Phase::carrying;
+  has_carried_ = true;
+  session_.mux()->set_quantum(terms_.pace.quantum_bytes);
+  if (chooser_ != nullptr) chooser_->handle_carrying(*this);
+  if (!agreement.resumed) owner_.handle_session_up();
 }
 
 // True when there is more to read but others should have a turn first.
@@ -124,47 +216,71 @@ bool SessionDriver::pump_input() {
     lane_->consume(count);
     publish();
     taken += count;
-    if (session_.state() == SessionState::down) return false;
+    if (phase_ == Phase::ended) return false;
   }
   return true;
 }
 
-// Handles frames at the front of what is readable, up to publish_bytes or so of it.
+// Handles what is at the front of what is readable, up to publish_bytes or so of it.
 std::size_t SessionDriver::handle_bytes(const transport::ReadableSpans& bytes) {
-  if (session_.state() == SessionState::greeting) {
-    const std::size_t count = session_.handle_greeting(bytes);
-    if (session_.state() == SessionState::up) {
-      handshake_timer_.cancel();
-      mux_.emplace(session_.role(), session_.local_limits(), session_.peer().limits);
-      owner_.handle_session_up();
-    }
-    return count;
-  }
+  if (phase_ == Phase::carrying) return handle_frames(bytes);
+  if (phase_ != Phase::greeting) return 0;
+  heard_ = true;
+  const std::size_t count = handshake_.handle(bytes);
+  if (handshake_.over()) conclude_handshake();
+  return count;
+}
+
+std::size_t SessionDriver::handle_frames(const transport::ReadableSpans& bytes) {
   std::size_t used = 0;
   const std::uint64_t frames_before = frames_in();
   while (used < bytes.size() && used < publish_bytes &&
          frames_in() - frames_before < frames_per_pass) {
-    const auto step = mux_->handle_input(bytes.slice(used, bytes.size()));
+    Mux& mux = *session_.mux();
+    const auto step = mux.handle_input(bytes.slice(used, bytes.size()));
     used += step.consumed;
     if (const auto* chunk = std::get_if<Chunk>(&step.event)) {
       const auto payload = bytes.slice(used, chunk->size);
       if (chunk->id == 0) {
-        mux_->delivered(0, chunk->size);
+        mux.delivered(0, chunk->size);
       } else {
         owner_.deliver(chunk->id, payload);
       }
       used += chunk->size;
     } else if (const auto* violation = std::get_if<Violation>(&step.event)) {
-      session_.fail("the peer broke the protocol: " + violation->text);
-      break;
+      const std::string reason = "the peer broke the protocol: " + violation->text;
+      session_.count_consumed(used);
+      end_session(ECONNRESET, reason);
+      end(reason);
+      return used;
     } else if (!std::holds_alternative<NoEvent>(step.event)) {
-      owner_.handle_event(step.event);
+      handle_event(step.event);
+      if (phase_ == Phase::ended) return used;
     } else if (step.consumed == 0) {
       break;
     }
   }
   session_.count_consumed(used);
   return used;
+}
+
+void SessionDriver::handle_event(const InputEvent& event) {
+  if (const auto* wishes = std::get_if<PeerWishes>(&event)) {
+    if (chooser_ != nullptr) chooser_->handle_peer_wish(wishes->wish);
+  } else if (const auto* leaves = std::get_if<PeerLeaves>(&event)) {
+    handle_leave(leaves->turn);
+  } else {
+    owner_.handle_event(event);
+  }
+}
+
+void SessionDriver::handle_leave(std::uint32_t turn) {
+  if (turn == handshake_.turn()) peer_left_ = leave_wanted_ = true;
+  // Any other that is not 0 was sent again over this lane, and spoke of one before.
+  if (turn != 0) return;
+  const std::string reason = "the other side's bridge has stopped";
+  end_session(ECONNRESET, reason);
+  end(reason);
 }
 
 // True when there is more to send and room for it, but others should have a turn first.
@@ -174,18 +290,15 @@ bool SessionDriver::pump_output() {
   while (sent < output_bytes_per_pass && frames++ < frames_per_pass) {
     const auto room = lane_->writable();
     std::size_t count = 0;
-    if (const auto greeting = session_.poll_greeting(); !greeting.empty()) {
-      count = write_bytes(greeting.first(std::min(greeting.size(), room.size())), room);
-      session_.greeting_sent(count);
-      lane_->commit(count);
-      if (count == 0) return false;
+    if (const auto ahead = write_ahead_of_mux(room)) {
+      if (*ahead == 0) return false;
+      sent += *ahead;
       continue;
     }
-    if (!mux_) return false;
-    const Output output = mux_->poll_output(room_for_frames(room.size()));
+    const Output output = session_.mux()->poll_output(room_for_frames(room.size()));
     if (std::holds_alternative<NoOutput>(output)) return false;
     if (const auto* control = std::get_if<ControlOutput>(&output)) {
-      count = write_bytes(control->view(), room);
+      count = write_frame(*control, room);
     } else {
       const auto& turn = std::get<DataTurn>(output);
       // A long copy may follow: what is written already need not wait for it.
@@ -194,6 +307,7 @@ bool SessionDriver::pump_output() {
     }
     lane_->commit(count);
     session_.count_sent(count);
+    carried_out_ += count;
     sent += count;
     send_limit_.sent(count);
     unpublished_ += count;
@@ -202,11 +316,51 @@ bool SessionDriver::pump_output() {
   return true;
 }
 
-// Of `room` bytes in the ring, those that the limit leaves. Control frames always have what there
+// The handshake, what is sent again, and what this side has to say of the lane. Returns what was
+// written, zero when there is no room; nothing when it is the mux's turn.
+std::optional<std::size_t> SessionDriver::write_ahead_of_mux(const transport::WritableSpans& room) {
+  if (const auto greeting = handshake_.output(); !greeting.empty()) {
+    const std::size_t count = std::min(greeting.size(), room.size());
+    copy_in(room, 0, greeting.first(count));
+    lane_->commit(count);
+    handshake_.count_sent(count);
+    return count;
+  }
+  if (phase_ != Phase::carrying || leave_sent_) return 0;
+  if (const auto again = session_.resend(); !again.empty()) {
+    const std::size_t count = std::min({again.size(), room.size(), publish_bytes});
+    copy_in(room, 0, again.first(count));
+    lane_->commit(count);
+    carried_out_ += count;
+    session_.count_resent(count);
+    publish();
+    return count;
+  }
+  const bool tells_wish = wish_ != wish_told_;
+  if (!tells_wish && !leave_wanted_) return std::nullopt;
+  const EncodedFrame frame =
+      tells_wish ? encode_frame(LaneWishFrame{wish_}) : encode_frame(LeaveFrame{handshake_.turn()});
+  if (room.size() < frame.size) return 0;
+  if (tells_wish) {
+    wish_told_ = wish_;
+  } else {
+    leave_sent_ = true;
+  }
+  const std::size_t count = write_frame(frame, room);
+  lane_->commit(count);
+  session_.count_sent(count);
+  carried_out_ += count;
+  return count;
+}
+
+// Of `room` bytes in the ring, those that the limits leave. Control frames always have what there
 // is.
 std::size_t SessionDriver::room_for_frames(std::size_t room) const {
-  return std::max(send_limit_.allowed(room),
-                  std::min(room, frame_header_bytes + control_payload_bytes_max));
+  const std::size_t in_flight = lane_->send_ring_bytes() - room;
+  const std::size_t pace = terms_.pace.in_flight_bytes_max;
+  const std::size_t for_data = std::min(
+      {send_limit_.allowed(room), terms_.pace.frame_bytes_max, pace - std::min(pace, in_flight)});
+  return std::max(for_data, std::min(room, frame_header_bytes + control_payload_bytes_max));
 }
 
 void SessionDriver::publish() {
@@ -214,24 +368,32 @@ void SessionDriver::publish() {
   unpublished_ = 0;
 }
 
-std::size_t SessionDriver::write_bytes(std::span<const std::byte> bytes,
+std::size_t SessionDriver::write_frame(const EncodedFrame& frame,
                                        const transport::WritableSpans& room) {
-  copy_in(room, 0, bytes);
-  return bytes.size();
+  copy_in(room, 0, frame.view());
+  return frame.size;
+}
+
+bool SessionDriver::wants_room() const {
+  if (!handshake_.output().empty()) return true;
+  if (phase_ != Phase::carrying || leave_sent_) return false;
+  return !session_.resend().empty() || wish_ != wish_told_ || leave_wanted_ ||
+         session_.mux()->has_output();
 }
 
 // Payload first, straight from the socket, behind the room for the header that is only known then.
 std::size_t SessionDriver::write_data(const DataTurn& turn, const transport::WritableSpans& room) {
   const auto got = owner_.read_source(turn.id, room.slice(frame_header_bytes, turn.bytes_max));
-  if (turn.fresh && got.bytes > 0 && mux_->has_other_turns()) send_limit_.silence_ended(got.bytes);
-  if (got.bytes > 0) copy_in(room, 0, mux_->data_sent(turn.id, got.bytes).view());
-  if (got.drained) mux_->source_drained(turn.id);
+  if (turn.fresh && got.bytes > 0 && session_.mux()->has_other_turns())
+    send_limit_.silence_ended(got.bytes);
+  if (got.bytes > 0) copy_in(room, 0, session_.mux()->data_sent(turn.id, got.bytes).view());
+  if (got.drained) session_.mux()->source_drained(turn.id);
   return got.bytes > 0 ? frame_header_bytes + got.bytes : 0;
 }
 
 // Ends a wait if this pass has moved anything.
 void SessionDriver::note_work() {
-  const std::uint64_t moved = session_.bytes_sent() + session_.bytes_consumed();
+  const std::uint64_t moved = carried_out_ + session_.bytes_consumed();
   if (moved == bytes_moved_) return;
   bytes_moved_ = moved;
   if (!idle_since_) return;
@@ -248,7 +410,8 @@ void SessionDriver::note_work() {
 // the two, the event loop looks at every socket without waiting and whoever else wants this
 // processor gets it: often the very program that makes the work.
 bool SessionDriver::keep_looking() {
-  if (!mux_ || asleep_ || poll_budget_.max() == PollBudget::Duration::zero()) return false;
+  if (phase_ != Phase::carrying || asleep_ || poll_budget_.max() == PollBudget::Duration::zero())
+    return false;
   const auto now = Clock::now();
   if (!idle_since_) idle_since_ = now;
   if (now - *idle_since_ >= poll_budget_.current()) {
@@ -267,48 +430,73 @@ void SessionDriver::wait_for_peer() {
                       [this, alive = alive_](const boost::system::error_code& error) {
                         if (!*alive) return;
                         waiting_ = false;
-                        if (error || session_.state() == SessionState::down) return;
+                        if (error || phase_ == Phase::ended) return;
                         ++counters_.wake_ups;
                         lane_->acknowledge();
                         pump();
                       });
 }
 
+// Some lanes want to be looked at although nothing woke them.
+void SessionDriver::keep_deadline() {
+  const auto due = lane_->deadline();
+  if (due == lane_due_) return;
+  lane_due_ = due;
+  lane_timer_.cancel();
+  if (!due) return;
+  lane_timer_.expires_at(*due);
+  lane_timer_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive || phase_ == Phase::ended) return;
+    lane_due_.reset();
+    lane_->acknowledge();
+    pump();
+  });
+}
+
 void SessionDriver::check_lane(bool more_input) {
+  const auto why = [this](std::string_view otherwise) {
+    return std::string(lane_->trouble().empty() ? otherwise : lane_->trouble());
+  };
   switch (lane_->state()) {
     case transport::LaneState::awaiting_peer:
       return;
     case transport::LaneState::open:
-      if (session_.state() == SessionState::greeting && !handshake_timed_) {
-        handshake_timed_ = true;
-        handshake_timer_.expires_after(timeouts_.handshake);
-        handshake_timer_.async_wait([this, alive = alive_](const auto& error) {
-          if (error || !*alive || session_.state() != SessionState::greeting) return;
-          stop("no handshake within " + std::to_string(timeouts_.handshake.count()) + " ms");
-        });
-      }
+      limit_handshake();
       return;
     case transport::LaneState::closed:
       // What the peer committed before it went is still to be read, and it may have committed
-      // between our last look and the close: only a pass begun after the close may end the session.
-      if (close_seen_ && !more_input) session_.fail("the peer closed the lane");
+      // between our last look and the close: only a pass begun after the close may end the lane.
+      if (close_seen_ && !more_input) end(why("the peer closed the lane"));
       close_seen_ = true;
       return;
     case transport::LaneState::violated:
-      session_.fail("the peer wrote an impossible ring index");
+      end(why("the peer wrote an impossible ring index"));
       return;
   }
 }
 
+void SessionDriver::limit_handshake() {
+  const bool greets = phase_ == Phase::greeting && (!terms_.standby || heard_ || has_spoken());
+  if (handshake_timed_ || !(greets || leave_sent_)) return;
+  handshake_timed_ = true;
+  handshake_timer_.expires_after(timeouts_.handshake);
+  handshake_timer_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive) return;
+    const std::string limit = " within " + std::to_string(timeouts_.handshake.count()) + " ms";
+    end((phase_ == Phase::carrying ? "the peer did not leave the lane" : "no handshake") + limit);
+  });
+}
+
 void SessionDriver::watch_stall() {
-  if (stall_watched_ || lane_->unconsumed_bytes() == 0 ||
+  // A lane with a deadline looks after itself.
+  if (stall_watched_ || lane_->deadline() || lane_->unconsumed_bytes() == 0 ||
       lane_->state() != transport::LaneState::open) {
     return;
   }
   stall_watched_ = true;
   stalled_for_ = {};
   stalled_bytes_ = lane_->unconsumed_bytes();
-  stalled_sent_ = session_.bytes_sent();
+  stalled_sent_ = carried_out_;
   stall_timer_.expires_after(stall_tick);
   stall_timer_.async_wait([this, alive = alive_](const auto& error) {
     if (!error && *alive) handle_stall_tick();
@@ -317,9 +505,9 @@ void SessionDriver::watch_stall() {
 
 void SessionDriver::handle_stall_tick() {
   stall_watched_ = false;
-  if (session_.state() == SessionState::down) return;
+  if (phase_ == Phase::ended) return;
   const std::size_t unconsumed = lane_->unconsumed_bytes();
-  const std::uint64_t sent = session_.bytes_sent();
+  const std::uint64_t sent = carried_out_;
   if (lane_->state() != transport::LaneState::open) {
     schedule();  // it ended and no event told: a pass finds out how
     return;

@@ -1,7 +1,6 @@
 #include "bridge/session/session.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "transport/base/assert.hpp"
@@ -10,12 +9,12 @@ namespace xenlane::bridge {
 
 std::string_view to_string(SessionState state) {
   switch (state) {
-    case SessionState::greeting:
-      return "handshake";
+    case SessionState::none:
+      return "none";
     case SessionState::up:
       return "up";
-    case SessionState::down:
-      return "down";
+    case SessionState::cut:
+      return "cut";
   }
   return "unknown";
 }
@@ -44,128 +43,97 @@ void copy_in(const transport::WritableSpans& to, std::size_t offset,
   copy_bytes(part.second.data(), from.data() + part.first.size(), part.second.size());
 }
 
-Session::Session(const Settings& settings) : settings_(settings) {
-  if (settings_.role == Role::guest) {
-    settings_.id = {};
-    queue(Hello{own_greeting()});
-  }
+SessionState Session::state() const {
+  if (!mux_) return SessionState::none;
+  return carrier_ != nullptr ? SessionState::up : SessionState::cut;
 }
 
-Greeting Session::own_greeting() const {
-  Greeting greeting;
-  greeting.version_min = protocol_version_min;
-  greeting.version_max = protocol_version_max;
-  greeting.epoch = settings_.epoch;
-  greeting.session = settings_.id;
-  greeting.instance = settings_.instance;
-  greeting.consumed = bytes_consumed_;
-  greeting.limits = settings_.limits;
-  return greeting;
+void Session::begin(const RandomId& id, const Greeting& peer, Carrier& carrier) {
+  XENLANE_ASSERT(!mux_);
+  id_ = id;
+  peer_ = peer;
+  mux_.emplace(role(), settings_.limits, peer.limits);
+  carrier_ = &carrier;
+  lanes_ = 1;
 }
 
-void Session::queue(const HandshakeMessage& message) {
-  output_ = encode_handshake(message);
-  sent_of_output_ = 0;
-}
-
-std::span<const std::byte> Session::poll_greeting() const {
-  return output_.view().subspan(sent_of_output_);
-}
-
-void Session::fail(std::string reason) {
-  if (state_ == SessionState::down) return;
-  state_ = SessionState::down;
-  reason_ = std::move(reason);
-}
-
-std::size_t Session::handle_greeting(const transport::ReadableSpans& untrusted_bytes) {
-  if (state_ != SessionState::greeting) return 0;
-  if (untrusted_bytes.size() < handshake_prefix_bytes) return 0;
-  std::array<std::byte, hello_bytes_max> copy;
-  const auto prefix = std::span(copy).first<handshake_prefix_bytes>();
-  copy_out(untrusted_bytes, 0, prefix);
-  const auto size = decode_handshake_size(prefix);
-  if (!size) {
-    fail(std::string(size.error().text));
-    return 0;
-  }
-  if (untrusted_bytes.size() < *size) return 0;
-  // The prefix stays as first read: the peer may have changed it in the ring meanwhile.
-  copy_out(untrusted_bytes, handshake_prefix_bytes,
-           std::span(copy).subspan(handshake_prefix_bytes, *size - handshake_prefix_bytes));
-  const auto message = decode_handshake(std::span(copy).first(*size));
-  if (!message) {
-    fail(std::string(message.error().text));
-    return 0;
-  }
-  if (const auto* hello = std::get_if<Hello>(&*message); hello && role() == Role::host) {
-    handle_hello(*hello);
-  } else if (const auto* welcome = std::get_if<Welcome>(&*message);
-             welcome && role() == Role::guest) {
-    handle_welcome(*welcome);
-  } else if (const auto* reject = std::get_if<Reject>(&*message); reject && role() == Role::guest) {
-    fail("refused by the host: " + reject->reason);
+void Session::resume(std::uint64_t consumed, Carrier& carrier) {
+  XENLANE_ASSERT(mux_ && carrier_ == nullptr && problem_with(consumed).empty());
+  if (consumed == bytes_sent_) {
+    kept_ = {};
   } else {
-    fail("a handshake message that this side only sends");
+    kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(consumed - kept_from_));
   }
-  return *size;
+  kept_from_ = resumed_from_ = bytes_put_ = consumed;
+  carrier_ = &carrier;
+  ++lanes_;
 }
 
-std::optional<std::string> Session::limits_problem(const MuxLimits& untrusted_limits) const {
-  // Zero would mean a session in which nothing can ever move.
-  if (untrusted_limits.stream_window_bytes_min == 0 || untrusted_limits.session_window_bytes == 0) {
-    return "the peer allows no data at all";
+void Session::cut(bool superseded) {
+  Carrier* const carrier = std::exchange(carrier_, nullptr);
+  if (carrier == nullptr) return;
+  if (mux_) {
+    const auto left = carrier->unconsumed();
+    XENLANE_ASSERT(left.size() <= bytes_put_);
+    kept_from_ = bytes_put_ - left.size();
+    if (kept_.empty()) {
+      kept_.resize(left.size());
+      copy_out(left, 0, kept_);
+    } else {
+      // All that this lane carried was being sent again, and is here already.
+      const auto consumed = static_cast<std::ptrdiff_t>(kept_from_ - resumed_from_);
+      kept_.erase(kept_.begin(), kept_.begin() + consumed);
+    }
   }
-  return std::nullopt;
+  if (superseded) carrier->handle_superseded();
 }
 
-void Session::handle_hello(const Hello& hello) {
-  const Greeting& greeting = hello.greeting;
-  const auto refuse = [this](RejectCode code, std::string why) {
-    queue(Reject{code, protocol_version_min, protocol_version_max, why});
-    fail(std::move(why));
-  };
-  if (greeting.version_max < protocol_version_min || greeting.version_min > protocol_version_max) {
-    refuse(RejectCode::version,
-           "no common protocol version: the guest speaks " + std::to_string(greeting.version_min) +
-               " to " + std::to_string(greeting.version_max) + ", the host " +
-               std::to_string(protocol_version_min) + " to " +
-               std::to_string(protocol_version_max) + "; upgrade the older side");
-    return;
-  }
-  if (greeting.epoch != settings_.epoch) {
-    refuse(RejectCode::epoch, "the guest speaks of another lane than this one");
-    return;
-  }
-  if (auto problem = limits_problem(greeting.limits)) {
-    refuse(RejectCode::busy, std::move(*problem));
-    return;
-  }
-  peer_ = greeting;
-  Greeting welcome = own_greeting();
-  welcome.version_min = welcome.version_max = std::min(greeting.version_max, protocol_version_max);
-  queue(Welcome{welcome});
-  state_ = SessionState::up;
+void Session::end() {
+  carrier_ = nullptr;
+  mux_.reset();
+  id_ = {};
+  kept_ = {};
+  lanes_ = 0;
+  bytes_sent_ = bytes_consumed_ = bytes_put_ = kept_from_ = resumed_from_ = 0;
 }
 
-void Session::handle_welcome(const Welcome& welcome) {
-  const Greeting& greeting = welcome.greeting;
-  if (greeting.version_min != greeting.version_max || greeting.version_max < protocol_version_min ||
-      greeting.version_max > protocol_version_max) {
-    fail("the host chose a protocol version that was not offered");
-    return;
+void Session::wake() {
+  if (carrier_ != nullptr) carrier_->wake();
+}
+
+std::string Session::problem_with(std::uint64_t untrusted_consumed) const {
+  XENLANE_ASSERT(carrier_ == nullptr);
+  if (untrusted_consumed > bytes_put_) {
+    return "the peer claims to have consumed bytes that were never sent to it";
   }
-  if (greeting.epoch != settings_.epoch) {
-    fail("the host speaks of another lane than this one");
-    return;
+  if (untrusted_consumed < kept_from_) {
+    return "the peer wants bytes again that it had consumed";
   }
-  if (auto problem = limits_problem(greeting.limits)) {
-    fail(std::move(*problem));
-    return;
-  }
-  peer_ = greeting;
-  settings_.id = greeting.session;
-  state_ = SessionState::up;
+  return {};
+}
+
+bool Session::take_turn(const RandomId& untrusted_instance, std::uint32_t untrusted_turn) {
+  if (untrusted_instance == turn_of_ && untrusted_turn <= turn_) return false;
+  turn_of_ = untrusted_instance;
+  turn_ = untrusted_turn;
+  return true;
+}
+
+void Session::count_sent(std::size_t count) {
+  XENLANE_ASSERT(bytes_put_ == bytes_sent_);
+  bytes_sent_ += count;
+  bytes_put_ = bytes_sent_;
+}
+
+std::span<const std::byte> Session::resend() const {
+  if (bytes_put_ == bytes_sent_) return {};
+  return std::span(kept_).subspan(static_cast<std::size_t>(bytes_put_ - kept_from_));
+}
+
+void Session::count_resent(std::size_t count) {
+  XENLANE_ASSERT(count <= resend().size());
+  bytes_put_ += count;
+  if (bytes_put_ == bytes_sent_) kept_ = {};
 }
 
 }  // namespace xenlane::bridge

@@ -1,83 +1,127 @@
 // The session: the lasting relation of one host bridge and one guest bridge, as a machine without
-// I/O or clock. Today it lives as long as one lane: it exchanges the handshake and then counts the
-// bytes of the pipe that the mux fills. Nothing in its wire form assumes that there is one lane
-// only: id, epoch and consumed counts are stated on every lane.
+// I/O or clock. A resumable byte pipe over successive lanes: at most one lane carries it at a time.
 //
-// The guest speaks first (HELLO) because it offers the lane; the host decides (WELCOME or REJECT)
-// because it is the side that must not be talked into anything.
+// The idea: a lane begins with a handshake in which both sides state how many session bytes they
+// have consumed. What was sent beyond that is sent again over the new lane; it is taken from the
+// lane that carried the session before, in whose ring it still lies, at the moment that lane is
+// given up. While all is well no copy is kept. The mux above never learns that its lane was cut.
+//
+// What cannot be resumed (the peer has lost its side, or claims what cannot be) ends, and the next
+// handshake begins another session.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "bridge/mux/mux.hpp"
 #include "bridge/wire/hello.hpp"
 #include "transport/lane.hpp"
 
 namespace xenlane::bridge {
 
 enum class SessionState : std::uint8_t {
-  greeting,  ///< the lane is open, the handshake is under way
-  up,        ///< both sides agreed; bytes are the mux's
-  down,      ///< refused, or the peer broke the rules; reason() says which
+  none,  ///< nothing is agreed upon
+  up,    ///< a lane carries it
+  cut,   ///< it waits for a lane
 };
 
 std::string_view to_string(SessionState state);
+
+/// Whoever moves the session's bytes at the moment: the driver of a lane.
+class Carrier {
+ public:
+  Carrier() = default;
+  Carrier(const Carrier&) = delete;
+  Carrier& operator=(const Carrier&) = delete;
+
+  /// Session bytes that the peer has not consumed, oldest first. Asked once, when it is over.
+  virtual transport::ReadableSpans unconsumed() = 0;
+  /// Another lane carries the session from here on.
+  virtual void handle_superseded() = 0;
+  /// The mux has something to send.
+  virtual void wake() = 0;
+  /// Says in band that nothing more comes on this lane, hears the same of the peer, and ends.
+  virtual void leave() = 0;
+
+ protected:
+  ~Carrier() = default;
+};
 
 class Session {
  public:
   struct Settings {
     Role role;
-    RandomId id;        ///< chosen by the host; ignored for a guest
     RandomId instance;  ///< of this process
-    std::uint64_t epoch;
-    MuxLimits limits;  ///< what this side allows
+    MuxLimits limits;   ///< what this side allows
   };
 
-  explicit Session(const Settings& settings);
+  explicit Session(const Settings& settings) : settings_(settings) {}
 
-  SessionState state() const { return state_; }
-  bool has_been_up() const { return peer_.has_value(); }
-  /// Why the session is down; empty before.
-  const std::string& reason() const { return reason_; }
-  const RandomId& id() const { return settings_.id; }
-  std::uint64_t epoch() const { return settings_.epoch; }
+  SessionState state() const;
   Role role() const { return settings_.role; }
+  const RandomId& instance() const { return settings_.instance; }
   const MuxLimits& local_limits() const { return settings_.limits; }
-  /// What the peer said of itself; valid when up.
-  const Greeting& peer() const { return *peer_; }
+  /// Chosen by the host; all zero while there is none.
+  const RandomId& id() const { return id_; }
+  /// What the peer said of itself when the session began; valid unless none.
+  const Greeting& peer() const { return peer_; }
+  /// Present unless none.
+  Mux* mux() { return mux_ ? &*mux_ : nullptr; }
+  const Mux* mux() const { return mux_ ? &*mux_ : nullptr; }
+  Carrier* carrier() const { return carrier_; }
+  /// Lanes that have carried it.
+  std::uint32_t lanes() const { return lanes_; }
 
-  /// While greeting: takes a handshake message from the lane's front and returns how many bytes it
-  /// was; zero when it has not arrived whole or the session is no longer greeting.
-  std::size_t handle_greeting(const transport::ReadableSpans& untrusted_bytes);
-  /// Handshake bytes to send next; empty when there are none.
-  std::span<const std::byte> poll_greeting() const;
-  void greeting_sent(std::size_t count) { sent_of_output_ += count; }
+  // --- what happens to it
+  /// A handshake has come to a session that is new to both sides.
+  void begin(const RandomId& id, const Greeting& peer, Carrier& carrier);
+  /// A handshake has come to this session; resumable() was asked. The peer goes on at `consumed`.
+  void resume(std::uint64_t consumed, Carrier& carrier);
+  /// The carrier is given up; what it still holds is kept for the next. The carrier is told so if
+  /// `superseded`.
+  void cut(bool superseded);
+  /// There is no session any more. The carrier, if any, goes on without one.
+  void end();
+  /// Wakes the carrier: the mux has something to send.
+  void wake();
 
-  /// Ends the session from this side.
-  void fail(std::string reason);
+  /// Why a peer that claims to have consumed so much cannot be right; empty when it can. Only while
+  /// nothing carries the session.
+  std::string problem_with(std::uint64_t untrusted_consumed) const;
+  /// Guest: the number of the next lane that it says HELLO on.
+  std::uint32_t next_turn() { return ++turn_; }
+  std::uint32_t last_turn() const { return turn_; }
+  /// Host: false for a HELLO that is late: the same guest has said one after it, on another lane.
+  bool take_turn(const RandomId& untrusted_instance, std::uint32_t untrusted_turn);
 
-  /// Session bytes, counted from the first byte after the handshake.
-  void count_sent(std::size_t count) { bytes_sent_ += count; }
+  // --- the pipe
+  /// Session bytes put on a lane that the mux has just made.
+  void count_sent(std::size_t count);
   void count_consumed(std::size_t count) { bytes_consumed_ += count; }
   std::uint64_t bytes_sent() const { return bytes_sent_; }
   std::uint64_t bytes_consumed() const { return bytes_consumed_; }
+  /// Bytes to be sent again before any new ones.
+  std::span<const std::byte> resend() const;
+  /// The first `count` of them were put on a lane.
+  void count_resent(std::size_t count);
 
  private:
-  Greeting own_greeting() const;
-  void queue(const HandshakeMessage& message);
-  void handle_hello(const Hello& hello);
-  void handle_welcome(const Welcome& welcome);
-  std::optional<std::string> limits_problem(const MuxLimits& untrusted_limits) const;
-
   Settings settings_;
-  SessionState state_ = SessionState::greeting;
-  std::string reason_;
-  std::optional<Greeting> peer_;
-  EncodedHandshake output_;
-  std::size_t sent_of_output_ = 0;
+  RandomId id_{};
+  Greeting peer_;
+  std::optional<Mux> mux_;
+  Carrier* carrier_ = nullptr;
+  std::uint32_t turn_ = 0;  ///< the last one said or heard; lasts longer than a session
+  RandomId turn_of_{};      ///< host: the guest process that said it
+  std::uint32_t lanes_ = 0;
   std::uint64_t bytes_sent_ = 0;
   std::uint64_t bytes_consumed_ = 0;
+  std::uint64_t bytes_put_ = 0;     ///< on the current lane and those before it; <= bytes_sent_
+  std::vector<std::byte> kept_;     ///< the bytes from kept_from_ to bytes_sent_, if there are any
+  std::uint64_t kept_from_ = 0;     ///< position of kept_'s first byte; what is before was consumed
+  std::uint64_t resumed_from_ = 0;  ///< where the current lane began
 };
 
 /// Copies `count` bytes at `offset` out of the ring: parsing happens on the copy only.

@@ -32,6 +32,8 @@ constexpr std::array type_rules{
     TypeRule{FrameType::ping, 8, 8, false},
     TypeRule{FrameType::pong, 8, 8, false},
     TypeRule{FrameType::go_away, 0, reason_bytes_max, false},
+    TypeRule{FrameType::lane_wish, 1, 1, false},
+    TypeRule{FrameType::leave, 4, 4, false},
 };
 
 const TypeRule* rule_of(std::uint8_t type) {
@@ -100,6 +102,10 @@ struct PayloadEncoder {
   void operator()(const GoAwayFrame& frame) const {
     out.put(bytes_of(std::string_view(frame.reason).substr(0, reason_bytes_max)));
   }
+  void operator()(const LaneWishFrame& frame) const {
+    out.put(static_cast<std::uint8_t>(frame.wish));
+  }
+  void operator()(const LeaveFrame& frame) const { out.put(frame.turn); }
 };
 
 template <typename F>
@@ -119,6 +125,18 @@ std::string_view to_string(StreamError error) {
       return "shutting down";
     case StreamError::internal:
       return "internal";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(LaneWish wish) {
+  switch (wish) {
+    case LaneWish::none:
+      return "none";
+    case LaneWish::vchan:
+      return "vchan";
+    case LaneWish::console:
+      return "console";
   }
   return "unknown";
 }
@@ -169,15 +187,25 @@ WireResult<Frame> decode_frame(const FrameHeader& header, std::span<const std::b
       return PongFrame{in.get<std::uint64_t>()};
     case FrameType::go_away:
       return GoAwayFrame{text_of(in.get(in.left()))};
+    case FrameType::lane_wish: {
+      const auto wish = in.get<std::uint8_t>();
+      if (wish > static_cast<std::uint8_t>(LaneWish::console)) {
+        return WireError{"LANE_WISH: a wish that does not exist"};
+      }
+      return LaneWishFrame{static_cast<LaneWish>(wish)};
+    }
+    case FrameType::leave:
+      return LeaveFrame{in.get<std::uint32_t>()};
   }
   return WireError{"a frame type that does not exist"};
 }
 
 EncodedFrame encode_frame(const Frame& frame) {
-  static constexpr std::array types{FrameType::open,         FrameType::accept, FrameType::refuse,
-                                    FrameType::data,         FrameType::credit, FrameType::finish,
-                                    FrameType::stop_sending, FrameType::reset,  FrameType::ping,
-                                    FrameType::pong,         FrameType::go_away};
+  static constexpr std::array types{
+      FrameType::open,   FrameType::accept, FrameType::refuse,       FrameType::data,
+      FrameType::credit, FrameType::finish, FrameType::stop_sending, FrameType::reset,
+      FrameType::ping,   FrameType::pong,   FrameType::go_away,      FrameType::lane_wish,
+      FrameType::leave};
   static_assert(types.size() == std::variant_size_v<Frame>);
 
   EncodedFrame out;

@@ -1,4 +1,4 @@
-// The frames of protocol version 1, one struct each with just the fields it has, and their codec.
+// The frames of the protocol, one struct each with just the fields it has, and their codec.
 // docs/protocol.md section 4 is normative; this file keeps its order. No I/O, no state.
 #pragma once
 
@@ -33,6 +33,8 @@ enum class FrameType : std::uint8_t {
   ping = 9,
   pong = 10,
   go_away = 11,
+  lane_wish = 12,
+  leave = 13,
 };
 
 /// How the acceptor is to treat the stream (DESIGN: the two kinds of a channel's end).
@@ -124,8 +126,30 @@ struct GoAwayFrame {
   bool operator==(const GoAwayFrame&) const = default;
 };
 
+/// What a side wants of the lane that carries the session. The guest, who offers vchans, acts on
+/// both sides' wishes.
+enum class LaneWish : std::uint8_t {
+  none = 0,     ///< whatever is there will do
+  vchan = 1,    ///< there is bulk to carry
+  console = 2,  ///< no vchan, please
+};
+
+std::string_view to_string(LaneWish wish);
+
+struct LaneWishFrame {
+  LaneWish wish;
+  bool operator==(const LaneWishFrame&) const = default;
+};
+
+/// The last frame on this lane: what follows this way comes over another.
+struct LeaveFrame {
+  std::uint32_t turn;  ///< of the lane, as its HELLO has it; 0: nothing follows, the session ends
+  bool operator==(const LeaveFrame&) const = default;
+};
+
 using Frame = std::variant<OpenFrame, AcceptFrame, RefuseFrame, DataFrame, CreditFrame, FinishFrame,
-                           StopSendingFrame, ResetFrame, PingFrame, PongFrame, GoAwayFrame>;
+                           StopSendingFrame, ResetFrame, PingFrame, PongFrame, GoAwayFrame,
+                           LaneWishFrame, LeaveFrame>;
 
 /// A header as read, its sizes checked against its type.
 struct FrameHeader {

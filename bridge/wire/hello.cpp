@@ -25,6 +25,7 @@ void put_greeting(ByteWriter& out, const Greeting& greeting) {
   out.put(static_cast<std::uint32_t>(greeting.limits.stream_window_bytes_min));
   out.put(greeting.limits.session_window_bytes);
   out.put(greeting.limits.open_backlog_max);
+  out.put(greeting.turn);
 }
 
 RandomId get_id(ByteReader& in) {
@@ -48,6 +49,8 @@ WireResult<Greeting> get_greeting(ByteReader& in) {
   greeting.limits.open_backlog_max = in.get<std::uint32_t>();
   greeting.limits.stream_window_bytes_max = greeting.limits.stream_window_bytes_min;
   if (!in.ok()) return WireError{"a handshake message shorter than its fields"};
+  // Version 1 ends before it, and has to be told that it is too old.
+  if (in.left() >= sizeof greeting.turn) greeting.turn = in.get<std::uint32_t>();
   if (greeting.version_min == 0 || greeting.version_min > greeting.version_max) {
     return WireError{"a handshake with an empty version range"};
   }

@@ -23,10 +23,11 @@ struct Greeting {
   std::uint16_t version_min = 0;  ///< in WELCOME both are the version chosen
   std::uint16_t version_max = 0;
   std::uint64_t epoch = 0;     ///< of the lane, as its xenstore path has it
-  RandomId session{};          ///< all zero in HELLO: the guest holds none
+  RandomId session{};          ///< in HELLO the one to resume; all zero: the guest holds none
   RandomId instance{};         ///< of the sending process
   std::uint64_t consumed = 0;  ///< session bytes consumed so far by the sender
   MuxLimits limits{};          ///< what the sender allows; stream_window_bytes_max is not sent
+  std::uint32_t turn = 0;      ///< counts the lanes that a guest has offered its session to
   bool operator==(const Greeting&) const = default;
 };
 
@@ -44,6 +45,7 @@ enum class RejectCode : std::uint16_t {
   version = 1,  ///< no common protocol version
   epoch = 2,    ///< HELLO speaks of another lane than the one it came on
   busy = 3,     ///< the host serves this guest elsewhere or is shutting down
+  resume = 4,   ///< what HELLO claims of the session cannot be true
 };
 
 struct Reject {

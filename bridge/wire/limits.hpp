@@ -10,8 +10,8 @@ namespace xenlane::bridge {
 // --- fixed by the protocol -------------------------------------------------------------------
 
 /// Protocol versions this build speaks.
-inline constexpr std::uint16_t protocol_version_min = 1;
-inline constexpr std::uint16_t protocol_version_max = 1;
+inline constexpr std::uint16_t protocol_version_min = 2;
+inline constexpr std::uint16_t protocol_version_max = 2;
 
 /// Smallest ring that a session runs over, each way.
 inline constexpr std::size_t ring_bytes_min = 4096;

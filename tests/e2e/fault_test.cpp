@@ -100,9 +100,8 @@ TEST(Fault, WorkerStoppedInGoodOrderIsReplacedToo) {
 TEST(Fault, WorkersKilledOftenAreReplacedAsSoonEachTime) {
   World world({"web"});
   // A pause that grew would soon be longer than anybody waits.
-  write_file(world.guest_config_path("web"), world.guest_config("web") +
-                                                 "[timeouts]\nretry_ms_min = 1000\n"
-                                                 "retry_ms_max = 100000\n");
+  world.timeouts += "retry_ms_min = 1000\nretry_ms_max = 100000\n";
+  write_file(world.guest_config_path("web"), world.guest_config("web"));
   world.start();
   for (int round = 0; round < 5; ++round) {
     ::kill(world.worker_pid("web"), SIGKILL);

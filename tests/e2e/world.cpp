@@ -93,7 +93,7 @@ World::~World() {
 }
 
 std::string World::host_config() const {
-  std::string text = "[daemon]\nlog_level = \"debug\"\n";
+  std::string text = "[daemon]\nlog_level = \"debug\"\n" + timeouts;
   for (const auto& [name, handler] : usual_services()) {
     text += channel("org.host." + name, "dial", service_path("host", name));
     text += channel("org.guest." + name, "listen");
@@ -102,7 +102,7 @@ std::string World::host_config() const {
 }
 
 std::string World::guest_config(const std::string& guest) const {
-  std::string text = "[daemon]\nlog_level = \"debug\"\n";
+  std::string text = "[daemon]\nlog_level = \"debug\"\n" + timeouts;
   for (const auto& [name, handler] : usual_services()) {
     text += channel("org.host." + name, "listen");
     text += channel("org.guest." + name, "dial", service_path(guest, name));

@@ -51,6 +51,8 @@ class World {
   /// The usual configurations, and where the daemons read them.
   std::string host_config() const;
   std::string guest_config(const std::string& guest) const;
+  /// The section of both that sets time limits: whoever is killed is not waited for long.
+  std::string timeouts = "[timeouts]\nresume_ms = 1000\n";
   std::string host_config_path() const { return dir_ + "/host.toml"; }
   std::string guest_config_path(const std::string& guest) const {
     return dir_ + "/" + guest + ".toml";
