@@ -86,7 +86,9 @@ bool is_asio_or_xen(std::string_view include) {
 }
 
 bool is_pure(std::string_view path) {
-  return is_in(path, {"bridge/wire/", "bridge/mux/", "bridge/session/session."});
+  if (path.starts_with("transport/console/console_")) return false;
+  return is_in(path,
+               {"bridge/wire/", "bridge/mux/", "bridge/session/session.", "transport/console/"});
 }
 
 bool is_word_byte(char byte) {

@@ -1,0 +1,382 @@
+// The console link over a console that does everything a console can do to it.
+#include "tests/transport/console/cable.hpp"
+
+namespace xenlane::transport::test {
+namespace {
+
+class ConsoleLinkTest : public Cable {
+ protected:
+  /// Bytes both ways arrive whole and in order.
+  void expect_transfer(std::size_t count, std::uint32_t seed) {
+    const auto there = random_bytes(count, seed);
+    const auto back = random_bytes(count, seed + 1000);
+    guest->send(there);
+    host->send(back);
+    run([&] { return host->received.size() >= count && guest->received.size() >= count; }, 36000s);
+    EXPECT_EQ(host->received.size(), count) << guest->link.trouble();
+    EXPECT_EQ(guest->received.size(), count) << host->link.trouble();
+    EXPECT_TRUE(host->received == there);
+    EXPECT_TRUE(guest->received == back);
+  }
+};
+
+TEST_F(ConsoleLinkTest, TheGuestOpensItAndTheHostIsSilentUntilThen) {
+  begin_both();
+  EXPECT_FALSE(host->link.poll_frame(now));
+  EXPECT_FALSE(host->link.deadline());
+  run();
+  EXPECT_TRUE(guest->link.is_open());
+  EXPECT_TRUE(host->link.is_open());
+}
+
+TEST_F(ConsoleLinkTest, IdleCostsNothing) {
+  begin_both();
+  expect_transfer(50'000, 1);
+  run();
+  EXPECT_FALSE(guest->link.deadline());
+  EXPECT_FALSE(host->link.deadline());
+  EXPECT_TRUE(to_host.empty());
+  EXPECT_TRUE(to_guest.empty());
+}
+
+TEST_F(ConsoleLinkTest, AWholeChannelNeedsNothingTwice) {
+  begin_both();
+  expect_transfer(1'000'000, 1);
+  EXPECT_EQ(guest->link.counters().retransmitted_frames, 0U);
+  EXPECT_EQ(host->link.counters().retransmitted_frames, 0U);
+  EXPECT_EQ(guest->link.round_trip(), 10ms);
+}
+
+TEST_F(ConsoleLinkTest, BinaryIsSentToWhoSaysThatItsDeviceIsItsOwn) {
+  begin(ConsoleEnd::guest, 1);
+  begin(ConsoleEnd::host, 2, link_own_device);
+  run();
+  EXPECT_EQ(guest->link.encoding(), LinkEncoding::binary);
+  EXPECT_EQ(host->link.encoding(), LinkEncoding::text);
+  expect_transfer(200'000, 1);
+}
+
+TEST_F(ConsoleLinkTest, TheGuestAsksAgainMoreAndMoreSeldom) {
+  begin_both();
+  faults.lost = 100;
+  run_for(60s);
+  // At 0, 0.2, 0.6, 1.4, 3, 6.2 and then every 5 seconds.
+  EXPECT_EQ(frames, 6U + 11U);
+  EXPECT_EQ(guest->link.state(), LinkState::opening);
+  faults.lost = 0;
+  run();
+  EXPECT_TRUE(host->link.is_open());
+}
+
+struct Weather {
+  const char* name;
+  Faults faults;
+};
+void PrintTo(const Weather& weather, std::ostream* out) {
+  *out << weather.name;
+}
+
+class ConsoleLinkInWeather : public ConsoleLinkTest, public testing::WithParamInterface<Weather> {};
+
+TEST_P(ConsoleLinkInWeather, BytesArriveWholeInTextAndBinary) {
+  for (std::uint32_t seed = 1; seed <= 4; ++seed) {
+    SCOPED_TRACE(seed);
+    random.seed(seed);
+    now = {};
+    to_host.clear();
+    to_guest.clear();
+    faults = GetParam().faults;
+    begin_both(seed % 2 == 0 && !faults.crlf ? link_own_device : 0);
+    expect_transfer(150'000, seed);
+  }
+}
+
+const Weather weathers[] = {
+    {"Calm", {}},
+    {"Lossy", {.lost = 10}},
+    {"VeryLossy", {.lost = 30}},
+    {"Cutting", {.cut = 15}},
+    {"Repeating", {.repeated = 50}},
+    {"Echoing", {.echoed = 100}},
+    {"Noisy", {.noise = 80}},
+    {"Damaging", {.damaged = 20}},
+    {"Cooked", {.echoed = 100, .crlf = true}},
+    {"Everything", {.lost = 6, .cut = 6, .repeated = 10, .echoed = 20, .noise = 20, .damaged = 6}},
+};
+INSTANTIATE_TEST_SUITE_P(Weathers, ConsoleLinkInWeather, testing::ValuesIn(weathers),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+TEST_F(ConsoleLinkTest, AHoleLargerThanTheWindowIsFilled) {
+  begin_both();
+  run();
+  const auto bytes = random_bytes(400'000, 5);
+  guest->send(bytes);
+  std::size_t holes = 0;
+  while (host->received.size() < bytes.size() && ++holes < 100) {
+    run_for(20ms);
+    to_host.clear();  // 64 KiB of window, and acknowledgements with it
+    run_for(700ms);
+    ASSERT_TRUE(guest->link.is_open()) << guest->link.trouble();
+  }
+  EXPECT_TRUE(host->received == bytes);
+  EXPECT_GT(guest->link.counters().retransmitted_frames, 0U);
+}
+
+TEST_F(ConsoleLinkTest, ExactlyTheGapIsSentAgain) {
+  begin_both();
+  run();
+  guest->send(random_bytes(10 * link_text_payload_bytes_max, 5));
+  transmit(*guest, to_host, to_guest);
+  ASSERT_EQ(to_host.size(), 10U);
+  to_host.erase(to_host.begin() + 3, to_host.begin() + 5);
+  const TimePoint before = now;
+  run();
+  EXPECT_EQ(host->received.size(), 10 * link_text_payload_bytes_max);
+  EXPECT_EQ(guest->link.counters().retransmitted_frames, 2U);
+  EXPECT_LT(now - before, 200ms) << "no timer was needed";
+}
+
+TEST_F(ConsoleLinkTest, WhoDoesNotReadStopsTheOtherAndIsAskedNowAndThen) {
+  begin_both();
+  run();
+  host->reads = false;
+  guest->send(random_bytes(50'000, 1));
+  run_for(1s);
+  EXPECT_EQ(guest->to_send.size(), 50'000 - link_window_bytes);
+  EXPECT_EQ(host->link.unread().size(), link_window_bytes);
+  EXPECT_FALSE(guest->link.deadline()) << "all is acknowledged";
+  // The release is lost; only asking brings it.
+  guest->link.want_release(true, now);
+  host->reads = true;
+  faults.lost = 100;
+  transmit(*host, to_guest, to_host);
+  faults.lost = 0;
+  run([&] { return host->received.size() == 50'000; }, 10s);
+  EXPECT_EQ(host->received.size(), 50'000U);
+}
+
+TEST_F(ConsoleLinkTest, AGuestThatBeginsAnewEndsTheHostsLink) {
+  begin_both();
+  expect_transfer(10'000, 1);
+  begin(ConsoleEnd::guest, 0x3333);
+  run([&] { return host->link.state() == LinkState::closed; });
+  EXPECT_EQ(host->link.trouble(), "the peer began anew");
+  EXPECT_EQ(guest->link.state(), LinkState::opening) << "its life was not spent on the old link";
+  begin(ConsoleEnd::host, 0x4444);
+  expect_transfer(10'000, 2);
+}
+
+TEST_F(ConsoleLinkTest, AGuestLearnsAtOnceOfAHostThatBeganAnew) {
+  begin_both();
+  expect_transfer(10'000, 1);
+  begin(ConsoleEnd::host, 0x4444);
+  guest->send(random_bytes(100, 1));
+  const TimePoint before = now;
+  run([&] { return guest->link.state() == LinkState::closed; });
+  EXPECT_LT(now - before, 20ms);
+  EXPECT_EQ(guest->link.trouble(), "the peer does not know the link: it began anew");
+  EXPECT_EQ(host->link.state(), LinkState::opening);
+  EXPECT_FALSE(guest->link.poll_close()) << "nobody waits for it";
+}
+
+TEST_F(ConsoleLinkTest, AFloodOfOldFramesIsAnsweredNowAndThen) {
+  begin(ConsoleEnd::guest, 1);
+  begin(ConsoleEnd::host, 2);
+  LinkFrame old;
+  old.from = 77;
+  old.to = 78;
+  for (int i = 0; i < 1000; ++i) {
+    old.from = 100 + static_cast<std::uint32_t>(i);
+    host->link.handle_frame(old, now);
+    transmit(*host, to_guest, to_host);
+  }
+  EXPECT_EQ(to_guest.size(), 1U);
+  run();
+  EXPECT_TRUE(guest->link.is_open()) << "it was for another";
+}
+
+TEST_F(ConsoleLinkTest, FramesOfFormerLivesChangeNothing) {
+  begin_both();
+  run();
+  guest->send(random_bytes(3000, 1));
+  transmit(*guest, to_host, to_guest);
+  const Way old_there = to_host;
+  run();
+  host->send(random_bytes(3000, 2));
+  transmit(*host, to_guest, to_host);
+  const Way old_back = to_guest;
+  begin(ConsoleEnd::guest, 0x3333);
+  begin(ConsoleEnd::host, 0x4444);
+  to_host = old_there;
+  to_guest = old_back;
+  run();
+  EXPECT_TRUE(host->received.empty());
+  EXPECT_TRUE(guest->received.empty());
+  ASSERT_TRUE(host->link.is_open());
+  for (int i = 0; i < 5; ++i) {
+    for (const Packet& packet : old_there) put(to_host, packet.bytes);
+    for (const Packet& packet : old_back) put(to_guest, packet.bytes);
+    host->received.clear();
+    guest->received.clear();
+    expect_transfer(20'000, 7);
+  }
+  EXPECT_GT(host->link.counters().foreign_frames, 0U);
+  EXPECT_GT(guest->link.counters().foreign_frames, 0U);
+}
+
+TEST_F(ConsoleLinkTest, OldAnswersDoNotOpenAGuestsLink) {
+  begin_both();
+  transmit(*guest, to_host, to_guest);
+  now += delay;
+  arrive(*host, to_host);
+  transmit(*host, to_guest, to_host);
+  const Way answer = to_guest;
+  begin(ConsoleEnd::guest, 0x3333);
+  to_guest = answer;
+  now += delay;
+  arrive(*guest, to_guest);
+  EXPECT_EQ(guest->link.state(), LinkState::opening);
+}
+
+TEST_F(ConsoleLinkTest, WithoutAnswersItGivesUp) {
+  begin_both();
+  run();
+  faults.lost = 100;
+  guest->send(random_bytes(10, 1));
+  const TimePoint before = now;
+  run();
+  EXPECT_EQ(guest->link.state(), LinkState::closed);
+  EXPECT_EQ(guest->link.trouble(), "the peer does not answer over the console");
+  EXPECT_EQ(now - before, 15s);
+  EXPECT_TRUE(host->link.is_open()) << "it waits for nothing";
+}
+
+TEST_F(ConsoleLinkTest, ANudgeIsAnsweredOrTheLinkGivesUp) {
+  begin_both();
+  run();
+  host->link.probe(now);
+  run();
+  EXPECT_FALSE(host->link.deadline());
+  faults.lost = 100;
+  host->link.probe(now);
+  run();
+  EXPECT_EQ(host->link.state(), LinkState::closed);
+}
+
+TEST_F(ConsoleLinkTest, APauseOfItsOwnIsNoSilenceOfThePeers) {
+  begin_both();
+  run();
+  guest->send(random_bytes(10, 1));
+  transmit(*guest, to_host, to_guest);
+  now += 60s;
+  guest->link.handle_time(now);
+  EXPECT_TRUE(guest->link.is_open()) << "it has asked once";
+  run();
+  EXPECT_EQ(host->received.size(), 10U);
+  EXPECT_TRUE(guest->link.is_open());
+}
+
+TEST_F(ConsoleLinkTest, WhoGoesSaysSo) {
+  begin_both();
+  run();
+  const auto frame = host->link.poll_close();
+  ASSERT_TRUE(frame);
+  EXPECT_FALSE(host->link.poll_close());
+  guest->link.handle_frame(*frame, now);
+  EXPECT_EQ(guest->link.trouble(), "the peer closed the link");
+}
+
+TEST_F(ConsoleLinkTest, LossAndRestartsNeverBringAWrongByte) {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    random.seed(seed);
+    faults = {.lost = 10, .cut = 5, .repeated = 5, .echoed = 10, .noise = 10, .damaged = 5};
+    std::uint32_t nonce = 1;
+    begin(ConsoleEnd::guest, ++nonce);
+    begin(ConsoleEnd::host, ++nonce);
+    const auto bytes = random_bytes(200'000, seed);
+    for (int life = 0; life < 12; ++life) {
+      guest->send(std::span(bytes).subspan(0, 60'000));
+      host->send(std::span(bytes).subspan(60'000, 60'000));
+      run_for(std::chrono::milliseconds(random() % 3000));
+      const auto is_prefix = [&](const ByteVector& got, std::size_t of) {
+        return got.size() <= 60'000 &&
+               std::equal(got.begin(), got.end(), bytes.begin() + static_cast<std::ptrdiff_t>(of));
+      };
+      ASSERT_TRUE(is_prefix(host->received, 0));
+      ASSERT_TRUE(is_prefix(guest->received, 60'000));
+      ASSERT_NE(host->link.state(), LinkState::violated) << host->link.trouble();
+      ASSERT_NE(guest->link.state(), LinkState::violated) << guest->link.trouble();
+      const bool both = random() % 4 == 0;
+      const bool the_guest = random() % 2 == 0;
+      if (both || the_guest) begin(ConsoleEnd::guest, ++nonce);
+      if (both || !the_guest || host->link.state() == LinkState::closed) {
+        begin(ConsoleEnd::host, ++nonce);
+      }
+      if (guest->link.state() == LinkState::closed) begin(ConsoleEnd::guest, ++nonce);
+    }
+  }
+}
+
+class ConsoleLinkAgainstHostility : public ConsoleLinkTest {
+ protected:
+  void SetUp() override {
+    begin_both();
+    run();
+    guest->send(random_bytes(100, 1));
+    transmit(*guest, to_host, to_guest);
+    frame.from_host = true;
+    frame.from = 0x2222;
+    frame.to = 0x1111;
+  }
+  void expect_violated(std::string_view text) {
+    guest->link.handle_frame(frame, now);
+    EXPECT_EQ(guest->link.state(), LinkState::violated);
+    EXPECT_EQ(guest->link.trouble(), text);
+    EXPECT_FALSE(guest->link.poll_frame(now));
+    EXPECT_FALSE(guest->link.deadline());
+  }
+  LinkFrame frame;
+};
+
+TEST_F(ConsoleLinkAgainstHostility, AcknowledgesWhatWasNeverSent) {
+  frame.got = 101;
+  expect_violated("the peer acknowledged what was never sent");
+}
+
+TEST_F(ConsoleLinkAgainstHostility, HoldsMoreThanTheWindow) {
+  frame.got = 100;
+  frame.held = link_window_bytes + 1;
+  expect_violated("the peer acknowledged what was never sent");
+}
+
+TEST_F(ConsoleLinkAgainstHostility, ReportsAHoleAtTheEnd) {
+  frame.hole = 100;
+  expect_violated("the peer acknowledged what was never sent");
+}
+
+TEST_F(ConsoleLinkAgainstHostility, SendsPastTheWindow) {
+  const auto payload = random_bytes(100, 1);
+  frame.position = link_window_bytes - 99;
+  frame.payload = payload;
+  expect_violated("the peer sent more than the link's window");
+}
+
+TEST_F(ConsoleLinkAgainstHostility, SendsMorePiecesThanAreKept) {
+  const auto payload = random_bytes(1, 1);
+  frame.payload = payload;
+  for (std::uint32_t i = 0; i < 1000; ++i) {
+    frame.position = 2 + 2 * i;
+    guest->link.handle_frame(frame, now);
+  }
+  ASSERT_TRUE(guest->link.is_open());
+  // The gaps are filled; what was not kept comes again.
+  for (std::uint32_t i = 0; i < 2001; ++i) {
+    frame.position = i;
+    guest->link.handle_frame(frame, now);
+  }
+  EXPECT_EQ(guest->link.unread().size(), 2001U);
+}
+
+}  // namespace
+}  // namespace xenlane::transport::test

@@ -1,0 +1,83 @@
+// What one side of the console link has to send: link bytes until the peer has them, which of them
+// go out next, and which again. The channel keeps the order of what it does not lose, so a gap that
+// the peer reports is a loss, and exactly the gap is sent again. No I/O; time is a parameter.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "transport/console/frame.hpp"
+#include "transport/console/receive_window.hpp"
+#include "transport/console/rtt.hpp"
+
+namespace xenlane::transport {
+
+/// How far the peer has released what it got: whole blocks before `position`, and `part` raw bytes
+/// of the block that begins there.
+struct LinkPlace {
+  std::uint32_t position = 0;
+  std::uint16_t part = 0;
+  bool operator==(const LinkPlace&) const = default;
+};
+
+class SendWindow {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  struct Segment {
+    std::uint32_t position = 0;
+    std::span<const std::byte> bytes;  ///< valid until more is written
+    bool again = false;
+  };
+  enum class Heard : std::uint8_t {
+    nothing,     ///< old, or no bytes more than before
+    progress,    ///< the peer has more than before
+    impossible,  ///< no honest peer could have said it
+  };
+
+  /// Link bytes that may be written.
+  std::size_t room() const { return link_window_bytes - (end_ - released_.position); }
+  void write(std::span<const std::byte> bytes);
+  std::uint32_t end() const { return end_; }
+
+  /// The next bytes to send, at most `bytes_max` of them; they count as sent.
+  std::optional<Segment> poll(std::size_t bytes_max, TimePoint now);
+  /// What a frame of the peer says about what it has.
+  Heard handle(const LinkFrame& untrusted_frame, TimePoint now);
+  /// No answer in time: sends the first bytes that the peer does not have, to find out what it has.
+  void handle_timeout(TimePoint now);
+
+  /// Bytes were sent that the peer is not known to have.
+  bool has_unacknowledged() const { return acknowledged_ != next_; }
+  LinkPlace released() const { return released_; }
+  const RoundTrip& round_trip() const { return round_trip_; }
+
+ private:
+  void send_again(std::uint32_t from, std::uint32_t to, TimePoint now);
+  bool was_sent_again(std::uint32_t position, TimePoint now) const;
+  void take_released(std::uint32_t position, std::uint16_t part);
+  void take_sample(TimePoint now);
+  void look_for_losses(bool progress, std::uint32_t hole, TimePoint now);
+
+  std::array<std::byte, link_window_bytes> ring_{};
+  // In this order, modulo 2^32: released, acknowledged, next, end.
+  LinkPlace released_;
+  std::uint32_t acknowledged_ = 0;
+  std::uint32_t next_ = 0;
+  std::uint32_t end_ = 0;
+
+  std::uint32_t again_from_ = 0;  ///< waits to be sent again
+  std::uint32_t again_to_ = 0;
+  std::uint32_t repeated_from_ = 0;  ///< was sent again at repeated_at_, or waits to be
+  std::uint32_t repeated_to_ = 0;
+  TimePoint repeated_at_{};
+  bool timed_out_ = false;          ///< and nothing was heard since that tells what was lost
+  std::uint32_t timed_out_at_ = 0;  ///< what was sent before it
+
+  RoundTrip round_trip_;
+  std::optional<TimePoint> sampling_since_;  ///< one at a time, and none of what is sent again
+  std::uint32_t sampling_end_ = 0;
+};
+
+}  // namespace xenlane::transport
