@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -15,6 +16,8 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "transport/xensim/hypervisor/console_nodes.hpp"
+#include "transport/xensim/hypervisor/console_server.hpp"
 #include "transport/xensim/hypervisor/control.hpp"
 #include "transport/xensim/hypervisor/hypervisor_server.hpp"
 #include "transport/xensim/hypervisor/processes.hpp"
@@ -64,6 +67,10 @@ std::optional<std::uint32_t> to_number(const std::string& text) {
   return value;
 }
 
+bool can_be_folder(const std::string& name) {
+  return name != "." && name != "..";
+}
+
 class Broker {
  public:
   explicit Broker(const BrokerOptions& options)
@@ -72,6 +79,7 @@ class Broker {
         nonce_(random_hex(8)),
         server_(io_, machine_, [this] { machine_.bury_the_dead(); }),
         store_(io_, Quotas{}),
+        consoles_(io_),
         signals_(io_, SIGTERM, SIGINT) {}
 
   void start();
@@ -80,9 +88,12 @@ class Broker {
  private:
   json::object answer(const json::object& request, pid_t peer, std::function<void()>& after);
   json::object list() const;
-  json::object set(const json::object& request);
+  json::array list_channels(Domid domid) const;
+  void set(const json::object& request);
   std::shared_ptr<Domain> create(const GuestSpec& spec);
+  void check_channels(const GuestSpec& spec) const;
   void add_domain(Domid domid, const std::string& name);
+  void add_channels(Domid domid, const GuestSpec& spec);
   void destroy(const std::shared_ptr<Domain>& domain, pid_t spare);
   void down(pid_t spare);
   std::shared_ptr<Domain> named(const json::object& request) const;
@@ -94,6 +105,7 @@ class Broker {
   Machine machine_;
   HypervisorServer server_;
   StoreServer store_;
+  ConsoleServer consoles_;
   asio::signal_set signals_;
   std::optional<ControlServer> control_;
   std::optional<asio::posix::stream_descriptor> lifetime_;
@@ -126,6 +138,7 @@ void Broker::add_domain(Domid domid, const std::string& name) {
   const auto domain = machine_.create_domain(domid, name);
   domain->gntalloc_limit = options_.gntalloc_limit;
   std::filesystem::create_directories(layout_.run_folder(domid));
+  std::filesystem::create_directories(layout_.device_folder(domid));
   server_.listen(domain, layout_.hypervisor_socket(domid));
   store_.listen(domid, layout_.store_socket(domid));
   DomainSpec spec;
@@ -137,7 +150,45 @@ void Broker::add_domain(Domid domid, const std::string& name) {
   log(fmt::format("domain {} is {}", domid, name));
 }
 
+void Broker::check_channels(const GuestSpec& spec) const {
+  if (spec.channels.size() > channels_max) {
+    throw std::runtime_error(fmt::format("{} has {} channels: a guest has hvc1 to hvc{}, no more",
+                                         spec.name, spec.channels.size(), channels_max));
+  }
+  if (!spec.channels.empty() && !can_be_folder(spec.name)) {
+    throw std::runtime_error(
+        fmt::format("'{}' cannot be the folder of its channels: name it otherwise", spec.name));
+  }
+  for (auto name = spec.channels.begin(); name != spec.channels.end(); ++name) {
+    check_channel_name(*name);
+    if (std::find(spec.channels.begin(), name, *name) != name) {
+      throw std::runtime_error(
+          fmt::format("{} has a channel {} already: choose another name", spec.name, *name));
+    }
+    const std::string path = layout_.channel_socket(spec.name, *name);
+    if (path.size() > max_socket_path) {
+      throw std::runtime_error(fmt::format(
+          "the socket {} has a path of {} bytes, at most {} fit into a socket address: choose a "
+          "shorter --dir, guest or channel name",
+          path, path.size(), max_socket_path));
+    }
+  }
+}
+
+void Broker::add_channels(Domid domid, const GuestSpec& spec) {
+  if (spec.channels.empty()) return;
+  std::filesystem::create_directories(layout_.channel_folder(spec.name));
+  std::size_t index = 0;
+  for (const std::string& name : spec.channels) {
+    const ChannelPlace place{name, layout_.channel_socket(spec.name, name),
+                             layout_.device(domid, ++index)};
+    consoles_.add(domid, place);
+    write_console_nodes(store_, domid, index, name, place.socket);
+  }
+}
+
 std::shared_ptr<Domain> Broker::create(const GuestSpec& spec) {
+  check_channels(spec);
   for (const auto& [domid, domain] : machine_.domains()) {
     if (!domain->dying && domain->name == spec.name) {
       throw std::runtime_error(fmt::format(
@@ -153,7 +204,14 @@ std::shared_ptr<Domain> Broker::create(const GuestSpec& spec) {
                     other->dying ? "a dying domain whose pages are mapped" : other->name));
   }
   add_domain(domid, spec.name);
-  return machine_.find(domid);
+  const auto domain = machine_.find(domid);
+  try {
+    add_channels(domid, spec);
+  } catch (...) {
+    destroy(domain, 0);
+    throw;
+  }
+  return domain;
 }
 
 void Broker::destroy(const std::shared_ptr<Domain>& domain, pid_t spare) {
@@ -164,9 +222,14 @@ void Broker::destroy(const std::shared_ptr<Domain>& domain, pid_t spare) {
   }
   server_.remove(domain->domid);
   machine_.tear_down(*domain);
+  erase_console_nodes(store_, domain->domid);
   store_.remove(domain->domid);
   machine_.bury_the_dead();
   error_code ignored;
+  consoles_.remove(domain->domid);
+  if (can_be_folder(domain->name)) {
+    std::filesystem::remove_all(layout_.channel_folder(domain->name), ignored);
+  }
   std::filesystem::remove_all(layout_.domain(domain->domid), ignored);
   log(fmt::format("domain {} ({}) destroyed", domain->domid, domain->name));
 }
@@ -180,6 +243,7 @@ void Broker::down(pid_t spare) {
   error_code ignored;
   control_.reset();
   std::filesystem::remove_all(layout_.domains(), ignored);
+  std::filesystem::remove_all(layout_.channels(), ignored);
   std::filesystem::remove(layout_.control(), ignored);
   std::filesystem::remove(layout_.pid_file(), ignored);
   if (options_.remove_dir) std::filesystem::remove_all(layout_.dir, ignored);
@@ -200,6 +264,21 @@ std::shared_ptr<Domain> Broker::named(const json::object& request) const {
       fmt::format("no domain {} is running: `xensim list` shows those that are", text));
 }
 
+json::array Broker::list_channels(Domid domid) const {
+  json::array channels;
+  for (const ChannelState& state : consoles_.list(domid)) {
+    channels.push_back(json::object{{"name", state.place.name},
+                                    {"device", state.place.device},
+                                    {"path", state.place.socket},
+                                    {"client", state.has_client},
+                                    {"guest_open", state.is_open_in_guest},
+                                    {"bytes_to_guest", state.counts.to_guest},
+                                    {"bytes_to_host", state.counts.to_host},
+                                    {"dropped", state.counts.dropped}});
+  }
+  return channels;
+}
+
 json::object Broker::list() const {
   json::array domains;
   for (const auto& [domid, domain] : machine_.domains()) {
@@ -212,35 +291,51 @@ json::object Broker::list() const {
                                    {"mapped", domain->mapped_pages},
                                    {"ports", domain->ports.size()},
                                    {"nodes", usage.nodes},
-                                   {"watches", usage.watches}});
+                                   {"watches", usage.watches},
+                                   {"channels", list_channels(domid)}});
   }
   return {{"ok", true}, {"domains", std::move(domains)}};
 }
 
-json::object Broker::set(const json::object& request) {
+void Broker::set(const json::object& request) {
   const auto domain = named(request);
   const std::string key(request.at("key").as_string());
   const std::string text(request.at("value").as_string());
-  const std::optional<std::uint32_t> value = to_number(text);
-  if (key != "gntalloc-limit") {
-    throw std::runtime_error(fmt::format("no setting {}: there is gntalloc-limit", key));
+  if (is_console_setting(key)) {
+    if (consoles_.list(domain->domid).empty()) {
+      throw std::runtime_error(fmt::format(
+          "{} has no channels: give it some with --channel when it is made", domain->name));
+    }
+    consoles_.set(domain->domid, key, text);
+    return;
   }
+  if (key != "gntalloc-limit") {
+    throw std::runtime_error(
+        fmt::format("no setting {}: there are gntalloc-limit and console...", key));
+  }
+  const std::optional<std::uint32_t> value = to_number(text);
   if (!value) throw std::runtime_error(fmt::format("{} is not a number of pages", text));
   domain->gntalloc_limit = *value;
-  return {{"ok", true}};
 }
 
 json::object Broker::answer(const json::object& request, pid_t peer, std::function<void()>& after) {
   try {
     const std::string verb(request.at("verb").as_string());
     if (verb == "list") return list();
-    if (verb == "set") return set(request);
+    if (verb == "set") {
+      set(request);
+      return {{"ok", true}};
+    }
     if (verb == "find") {
       const auto domain = named(request);
       return {{"ok", true}, {"domid", domain->domid}, {"name", domain->name}, {"nonce", nonce_}};
     }
     if (verb == "create") {
-      const auto domain = create(parse_guest(std::string(request.at("guest").as_string())));
+      GuestSpec spec = parse_guest(std::string(request.at("guest").as_string()));
+      if (const json::value* channels = request.if_contains("channels")) {
+        spec.channels = json::value_to<std::vector<std::string>>(*channels);
+      }
+      const auto domain = create(spec);
       return {{"ok", true}, {"domid", domain->domid}};
     }
     if (verb == "destroy") {
@@ -326,6 +421,7 @@ int run_broker(const BrokerOptions& options) {
     allow_all_descriptors();
     const UniqueFd lock = lock_folder(options.layout);
     std::filesystem::remove_all(options.layout.domains());
+    std::filesystem::remove_all(options.layout.channels());
     Broker broker(options);
     broker.start();
     say_ready(options.ready_fd, "ok\n");

@@ -13,7 +13,8 @@ namespace xensim::hv {
 
 struct GuestSpec {
   std::string name;
-  int domid = -1;  ///< -1: the next one never used
+  int domid = -1;                     ///< -1: the next one never used
+  std::vector<std::string> channels;  ///< in the order of their numbers: hvc1, hvc2, ...
 };
 
 struct BrokerOptions {

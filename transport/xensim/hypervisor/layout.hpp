@@ -23,8 +23,17 @@ struct Layout {
   std::string store_socket(std::uint32_t domid) const { return domain(domid) + "/xenstored"; }
   std::string hypervisor_socket(std::uint32_t domid) const { return domain(domid) + "/hv"; }
   std::string run_folder(std::uint32_t domid) const { return domain(domid) + "/run"; }
+  std::string device_folder(std::uint32_t domid) const { return domain(domid) + "/dev"; }
+  std::string device(std::uint32_t domid, std::size_t hvc) const {
+    return device_folder(domid) + "/hvc" + std::to_string(hvc);
+  }
+  std::string channels() const { return dir + "/channel"; }
+  std::string channel_folder(const std::string& guest) const { return channels() + "/" + guest; }
+  std::string channel_socket(const std::string& guest, const std::string& name) const {
+    return channel_folder(guest) + "/" + name;
+  }
 
-  /// Long enough for every socket of every domid.
+  /// Short enough for the sockets of every domid; those of channels have names of their own.
   bool fits_socket_addresses() const { return store_socket(32751).size() <= max_socket_path; }
   std::size_t longest_dir() const {
     return max_socket_path - (store_socket(32751).size() - dir.size());
@@ -47,6 +56,7 @@ inline std::vector<std::pair<std::string, std::string>> domain_environment(
       {"XENSIM_DIR", layout.dir},
       {"XENSIM_DOMAIN", std::to_string(domid)},
       {"XENLANE_RUN_DIR", layout.run_folder(domid)},
+      {"XENLANE_DEV_DIR", layout.device_folder(domid)},
       {tag.substr(0, equals), tag.substr(equals + 1)},
   };
 }

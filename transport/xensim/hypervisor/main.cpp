@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <boost/system/system_error.hpp>
 #include <cerrno>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "transport/xensim/hypervisor/broker.hpp"
+#include "transport/xensim/hypervisor/console.hpp"
 #include "transport/xensim/hypervisor/control.hpp"
 
 namespace {
@@ -48,6 +50,7 @@ struct Failure {
 struct Options {
   std::string dir;
   std::vector<std::string> guests;
+  std::vector<std::string> channels;
   std::string guest;
   std::string key;
   std::string value;
@@ -170,16 +173,32 @@ pid_t start_broker(xensim::hv::BrokerOptions options, UniqueFd* lifetime) {
   throw Failure{exit_refused, line.empty() ? "the broker died: see the log in the folder" : line};
 }
 
+/// GUEST:NAME, of a guest that is among `guests`.
+void add_channel(std::vector<xensim::hv::GuestSpec>& guests, const std::string& text) {
+  const std::size_t colon = text.find(':');
+  const std::string name = text.substr(0, colon);
+  const auto guest =
+      std::find_if(guests.begin(), guests.end(), [&](const auto& g) { return g.name == name; });
+  if (colon == std::string::npos || guest == guests.end()) {
+    throw Failure{exit_usage, fmt::format("--channel {}: use GUEST:NAME with a GUEST that has "
+                                          "--guest GUEST",
+                                          text)};
+  }
+  guest->channels.push_back(text.substr(colon + 1));
+  xensim::hv::check_channel_name(guest->channels.back());
+}
+
 xensim::hv::BrokerOptions broker_options(const Options& options, Layout layout) {
   xensim::hv::BrokerOptions result;
   result.layout = std::move(layout);
   result.gntalloc_limit = options.gntalloc_limit;
-  for (const std::string& guest : options.guests) {
-    try {
+  try {
+    for (const std::string& guest : options.guests) {
       result.guests.push_back(xensim::hv::parse_guest(guest));
-    } catch (const std::invalid_argument& error) {
-      throw Failure{exit_usage, error.what()};
     }
+    for (const std::string& channel : options.channels) add_channel(result.guests, channel);
+  } catch (const std::invalid_argument& error) {
+    throw Failure{exit_usage, error.what()};
   }
   return result;
 }
@@ -261,24 +280,27 @@ int list(const Options& options) {
     fmt::print("{}\n", json::serialize(reply.at("domains")));
     return 0;
   }
-  fmt::print("{:<24}{:>6}  {:<8}{:>12}{:>8}{:>7}{:>7}{:>9}\n", "Name", "ID", "State", "Grants",
-             "Mapped", "Ports", "Nodes", "Watches");
+  fmt::print("{:<24}{:>6}  {:<8}{:>12}{:>8}{:>7}{:>7}{:>9}{:>10}\n", "Name", "ID", "State",
+             "Grants", "Mapped", "Ports", "Nodes", "Watches", "Channels");
   for (const json::value& domain : reply.at("domains").as_array()) {
     const auto number = [&](const char* key) {
       return json::value_to<std::uint64_t>(domain.at(key));
     };
-    fmt::print("{:<24}{:>6}  {:<8}{:>12}{:>8}{:>7}{:>7}{:>9}\n",
+    fmt::print("{:<24}{:>6}  {:<8}{:>12}{:>8}{:>7}{:>7}{:>9}{:>10}\n",
                domain.at("name").as_string().c_str(), number("domid"),
                domain.at("state").as_string().c_str(),
                fmt::format("{}/{}", number("grants"), number("grants_limit")), number("mapped"),
-               number("ports"), number("nodes"), number("watches"));
+               number("ports"), number("nodes"), number("watches"),
+               domain.at("channels").as_array().size());
   }
   return 0;
 }
 
 int create(const Options& options) {
   const json::object reply =
-      ask(existing_layout(options), {{"verb", "create"}, {"guest", options.guest}});
+      ask(existing_layout(options), {{"verb", "create"},
+                                     {"guest", options.guest},
+                                     {"channels", json::value_from(options.channels)}});
   fmt::print("{}\n", json::value_to<std::uint64_t>(reply.at("domid")));
   return 0;
 }
@@ -310,7 +332,8 @@ struct Verb {
 constexpr Verb verbs[] = {
     {"run", "bring everything up, run CMD in domain 0, tear everything down",
      "Examples:\n  xensim run --guest web -- xenstore-ls\n"
-     "  xensim run --guest a --guest b:7 --gntalloc-limit 64 -- ./my-test.sh",
+     "  xensim run --guest a --guest b:7 --gntalloc-limit 64 -- ./my-test.sh\n"
+     "  xensim run --guest web --channel web:org.example.agent -- ./my-test.sh",
      true, run},
     {"up", "start in the background; returns when ready",
      "Example:\n  xensim up --dir /tmp/x --guest web --guest db", false, up},
@@ -323,11 +346,14 @@ constexpr Verb verbs[] = {
     {"list", "show the domains and what they hold",
      "Examples:\n  xensim list --dir /tmp/x\n  xensim list --dir /tmp/x --json", false, list},
     {"create", "add a domain; prints its domid",
-     "Examples:\n  xensim create web\n  xensim create web:12", false, create},
+     "Examples:\n  xensim create web\n  xensim create web:12 --channel org.example.agent", false,
+     create},
     {"destroy", "end a domain at once, as xl destroy does",
      "Examples:\n  xensim destroy web\n  xensim destroy 12", false, destroy},
-    {"set", "change a limit of a domain", "Example:\n  xensim set web gntalloc-limit 64", false,
-     set},
+    {"set", "change a limit of a domain, or make its channels worse",
+     "Examples:\n  xensim set web gntalloc-limit 64\n  xensim set web console-loss 300\n"
+     "  xensim set web console off",
+     false, set},
 };
 
 void add_options(CLI::App& command, const std::string& verb, Options& options) {
@@ -336,6 +362,8 @@ void add_options(CLI::App& command, const std::string& verb, Options& options) {
                                    : "state folder (default: $XENSIM_DIR)");
   if (verb == "run" || verb == "up") {
     command.add_option("--guest", options.guests, "NAME or NAME:DOMID; may be repeated")
+        ->allow_extra_args(false);
+    command.add_option("--channel", options.channels, "GUEST:NAME, a PV channel; may be repeated")
         ->allow_extra_args(false);
     command
         .add_option("--gntalloc-limit", options.gntalloc_limit, "pages that each domain may grant")
@@ -346,11 +374,17 @@ void add_options(CLI::App& command, const std::string& verb, Options& options) {
   }
   if (verb == "create") {
     command.add_option("NAME", options.guest, "NAME or NAME:DOMID")->required();
+    command.add_option("--channel", options.channels, "NAME of a PV channel; may be repeated")
+        ->allow_extra_args(false);
   }
   if (verb == "list") command.add_flag("--json", options.as_json, "for programs");
   if (verb == "set") {
-    command.add_option("KEY", options.key, "gntalloc-limit")->required();
-    command.add_option("VALUE", options.value, "pages")->required();
+    command
+        .add_option("KEY", options.key,
+                    "gntalloc-limit, console, console-loss, console-echo, console-noise or "
+                    "console-limit")
+        ->required();
+    command.add_option("VALUE", options.value, "pages, on or off, permille, bytes")->required();
   }
 }
 
@@ -376,7 +410,7 @@ int main(int argc, char** argv) {
   for (int i = own_arguments + 1; i < argc; ++i) options.command.emplace_back(argv[i]);
 
   CLI::App app(
-      "A simulated Xen for one machine: domains, grants, event channels, xenstore.\n"
+      "A simulated Xen for one machine: domains, grants, event channels, xenstore, channels.\n"
       "Programs that use libxenvchan or libxenstore run in it unmodified.");
   app.require_subcommand(1);
   for (const Verb& verb : verbs) {

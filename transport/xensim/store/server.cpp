@@ -362,6 +362,10 @@ void StoreServer::write(std::string_view path, std::string_view value) {
   impl_->carry_out(impl_->store().write(path, value));
 }
 
+void StoreServer::allow_reading(std::string_view path, Domid domid) {
+  impl_->carry_out(impl_->store().allow_reading(path, domid));
+}
+
 void StoreServer::erase(std::string_view path) {
   impl_->carry_out(impl_->store().erase(path));
 }

@@ -58,6 +58,10 @@ class StoreServer {
   /// Sets the node's value, makes missing parents, fires watches. Malformed paths are ignored.
   void write(std::string_view path, std::string_view value);
 
+  /// Domain `domid`, besides domain 0, may read the node from now on, and nobody may write it;
+  /// nodes made below it later are like it. A path without a node is ignored.
+  void allow_reading(std::string_view path, Domid domid);
+
   /// Removes the node and everything below it, fires watches. A path without a node is ignored.
   void erase(std::string_view path);
 

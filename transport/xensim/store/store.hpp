@@ -55,6 +55,7 @@ class Store {
   Outcome remove(Domid domid);
   std::optional<std::string> read(std::string_view path) const;
   Outcome write(std::string_view path, std::string_view value);
+  Outcome allow_reading(std::string_view path, Domid domid);
   Outcome erase(std::string_view path);
   Usage usage(Domid domid) const;
 

@@ -164,6 +164,12 @@ Outcome Store::write(std::string_view path, std::string_view value) {
   return fire_all(changes);
 }
 
+Outcome Store::allow_reading(std::string_view path, Domid domid) {
+  std::vector<Change> changes;
+  tree_.set_permissions(Actor{}, std::string(path), {{0, 0}, {domid, may_read}}, changes);
+  return fire_all(changes);
+}
+
 Outcome Store::erase(std::string_view path) {
   std::vector<Change> changes;
   tree_.remove(Actor{}, std::string(path), changes);
