@@ -4,9 +4,11 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <cerrno>
+#include <cstdlib>
 
 #include "bridge/daemon/negotiation.hpp"
 #include "transport/base/spawn.hpp"
+#include "transport/console/console_opener.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
 namespace xenlane::guest {
@@ -16,6 +18,10 @@ using namespace bridge;  // NOLINT(google-build-using-namespace): this file spea
 using std::chrono::milliseconds;
 
 namespace {
+
+/// Channels that a domain can have beside its own console: the last digit of a node's name is all
+/// that Linux looks at.
+constexpr int consoles_max = 9;
 
 std::string key(std::string_view folder, std::string_view name) {
   return std::string(folder) + '/' + std::string(name);
@@ -59,6 +65,35 @@ asio::awaitable<void> GuestLink::learn_identity() {
   backoff_.reset();
 }
 
+// The device of the channel that is configured, empty when there is none. The kernel numbers its
+// hvc devices as xenstore numbers the consoles (drivers/tty/hvc/hvc_xen.c); number 0 is the
+// kernel's own.
+asio::awaitable<std::string> GuestLink::find_console() {
+  if (config_.console.device == "none") co_return "";
+  if (config_.console.device != "auto") co_return config_.console.device;
+  for (int number = 1; number <= consoles_max; ++number) {
+    const auto name = co_await store_.read(fmt::format("device/console/{}/name", number));
+    if (name && *name == config_.console.channel) {
+      const char* folder = std::getenv("XENLANE_DEV_DIR");
+      co_return fmt::format("{}/hvc{}", folder != nullptr ? folder : "/dev", number);
+    }
+  }
+  co_return "";
+}
+
+asio::awaitable<void> GuestLink::start_console() {
+  const std::string device = co_await find_console();
+  if (device.empty() && vchan_trouble_) throw *vchan_trouble_;
+  if (vchan_trouble_) spdlog::warn("{}; the console has to do", vchan_trouble_->what);
+  if (device.empty()) co_return;
+  spdlog::debug("the console lane is on {}", device);
+  console_.emplace(executor_, peer_, transport::ConsoleEnd::guest, config_,
+                   config_.console.device == "auto", device, transport::open_console_tty);
+  // Before the policy is asked: there is a console, whether it answers or not.
+  peer_.set_console_present(true);
+  asio::co_spawn(executor_, console_->run(), transport::or_throw);
+}
+
 asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
   const auto host = co_await store_.read(key(host_node, host_domid_key));
   const auto wanted = co_await store_.read(key(host_node, wanted_key));
@@ -79,6 +114,7 @@ asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
 asio::awaitable<void> GuestLink::run() {
   co_await store_.wait_connected(milliseconds(config_.timeouts.xenstore_ms));
   co_await learn_identity();
+  co_await start_console();
   store_.watch(std::string(host_node), wish_changed_);
   peer_.on_lanes_changed([this] { wish_changed_.raise(); });
   bool told = false;

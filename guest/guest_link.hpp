@@ -5,7 +5,9 @@
 #include <boost/asio/awaitable.hpp>
 
 #include "bridge/daemon/config.hpp"
+#include "bridge/daemon/console_keeper.hpp"
 #include "bridge/daemon/peer.hpp"
+#include "bridge/daemon/program.hpp"
 #include "transport/base/signal.hpp"
 #include "transport/xenstore/client.hpp"
 
@@ -17,6 +19,9 @@ class GuestLink {
   GuestLink(const boost::asio::any_io_executor& executor, transport::XenStore& store,
             bridge::Peer& peer, const bridge::BridgeConfig& config);
 
+  /// Without a console channel there are only vchans; when they cannot be had either, run() throws
+  /// this.
+  void set_vchan_trouble(bridge::StartFailure trouble) { vchan_trouble_ = std::move(trouble); }
   /// Runs for ever.
   boost::asio::awaitable<void> run();
   /// This domain's; 0 and empty until xenstore has answered.
@@ -33,6 +38,8 @@ class GuestLink {
   };
 
   boost::asio::awaitable<void> learn_identity();
+  boost::asio::awaitable<std::string> find_console();
+  boost::asio::awaitable<void> start_console();
   boost::asio::awaitable<HostWish> read_wish();
   /// Offers a ring and runs the session over it. False when none came up.
   boost::asio::awaitable<bool> serve(const HostWish& wish);
@@ -45,6 +52,8 @@ class GuestLink {
   const bridge::BridgeConfig& config_;
   transport::Signal wish_changed_;
   bridge::Backoff backoff_;
+  std::optional<bridge::ConsoleKeeper> console_;
+  std::optional<bridge::StartFailure> vchan_trouble_;
   std::string trouble_;  ///< what the last offer failed for; empty after one that did not
   transport::Domid domid_ = 0;
   std::string guest_name_;

@@ -33,16 +33,19 @@ constexpr const char* examples =
     "Exit codes: 0 stopped, 1 failed, 2 usage, 3 configuration, 7 permission, 8 no Xen,\n"
     "9 too few grants. See also xenlane(1).";
 
-// Whether a lane can be had at all is known before anything is promised to anyone.
-void require_smallest_ring(const BridgeConfig& config) {
+// Whether a lane can be had at all is known before anything is promised to anyone; a console may
+// stand in for the vchan.
+std::optional<StartFailure> vchan_trouble(const BridgeConfig& config) {
   const auto probe = transport::probe_vchan(0, config.vchan.ring_bytes_min);
-  if (!probe) throw StartFailure{exit_code_of(probe.error().kind), probe.error().text};
+  if (probe) return std::nullopt;
+  return StartFailure{exit_code_of(probe.error().kind), probe.error().text};
 }
 
 int run(const BridgeConfig& config) {
   const std::string store_path = transport::default_xenstore_path();
   require_xenstore(store_path);
-  require_smallest_ring(config);
+  const auto trouble = vchan_trouble(config);
+  if (trouble && config.console.device == "none") throw *trouble;
   raise_file_limit();
   const auto lock = lock_run_dir(config.run_dir);
 
@@ -56,6 +59,7 @@ int run(const BridgeConfig& config) {
     add_channel(peer.channels(), files, *channel);
   }
   guest::GuestLink link(executor, store, peer, config);
+  if (trouble) link.set_vchan_trouble(*trouble);
   const auto started = std::chrono::steady_clock::now();
   ControlServer control(executor, files.listen("control", 0600), [&](const json::object& request) {
     return answer_bridge_request(request, "guest", link.guest_name(), link.domid(), started, peer);

@@ -9,16 +9,18 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
-#include <charconv>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
+#include "bridge/daemon/console_keeper.hpp"
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/program.hpp"
 #include "host/worker_link.hpp"
 #include "transport/base/spawn.hpp"
+#include "transport/console/console_opener.hpp"
 
 namespace xenlane::host {
 
@@ -65,6 +67,9 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
     if (inherited.name == "control") control_socket.reset(inherited.fd);
   }
   WorkerLink link(executor, store, peer, config, options.domid, options.guest);
+  ConsoleKeeper console(executor, peer, transport::ConsoleEnd::host, config, true,
+                        console_socket_of(config, options.guest),
+                        transport::connect_console_socket);
   const auto started = std::chrono::steady_clock::now();
   ControlServer control(executor, std::move(control_socket),
                         [&](const boost::json::object& request) {
@@ -73,6 +78,9 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
                         });
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   signals.async_wait([&](const auto&, int) { context.stop(); });
+  if (!console_socket_of(config, options.guest).empty()) {
+    asio::co_spawn(executor, console.run(), transport::or_throw);
+  }
   asio::co_spawn(executor, link.run(), [&](const std::exception_ptr& exception) {
     transport::or_throw(exception);
     context.stop();

@@ -62,6 +62,7 @@ int run(int argc, char** argv) {
   cli::add_ls(app, action);
   cli::add_status(app, action);
   cli::add_connect(app, action);
+  cli::add_lane(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

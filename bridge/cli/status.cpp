@@ -57,7 +57,32 @@ void print_session(const json::object& bridge) {
                          json_number(*lane, "send_ring_bytes") / 1024,
                          json_number(*lane, "receive_ring_bytes") / 1024);
   }
+  const std::string why = json_text(*lane, "why");
+  if (!why.empty()) value += ": " + escape_untrusted(why);
+  if (const std::string set = json_text(*lane, "set"); !set.empty() && set != "auto") {
+    value += fmt::format(" (set to {})", escape_untrusted(set));
+  }
+  if (const std::uint64_t switches = json_number(*lane, "switches"); switches > 0) {
+    value += fmt::format("; {} switches", switches);
+  }
   line("lane", value);
+}
+
+void print_console(const json::object& bridge) {
+  const json::object* console = json_object(bridge, "console");
+  if (console == nullptr) return;
+  const json::value* open = console->if_contains("open");
+  const bool is_open = open != nullptr && open->is_bool() && open->get_bool();
+  std::string value = is_open ? "answers" : "does not answer";
+  const auto count = [&](const char* key) { return json_number(*console, key); };
+  if (count("round_trip_us") > 0) value += fmt::format(" in {} us", count("round_trip_us"));
+  value += fmt::format(", {} frames out, {} sent again, {} damaged", count("frames_out"),
+                       count("retransmitted_frames"), count("bad_frames"));
+  if (const auto packed = count("packed_bytes_out"); packed > 0) {
+    value += fmt::format(", packed {:.1f} to 1",
+                         static_cast<double>(count("raw_bytes_out")) / static_cast<double>(packed));
+  }
+  line("console", value);
 }
 
 void print_polling(const json::object& bridge) {
@@ -100,6 +125,7 @@ void print_bridge(const json::object& bridge) {
              json_number(bridge, "domid"), text(bridge, "role"), text(bridge, "version"),
              json_number(bridge, "pid"), format_seconds(json_number(bridge, "uptime_s")));
   print_session(bridge);
+  print_console(bridge);
   print_polling(bridge);
   if (const json::object* streams = json_object(bridge, "streams")) {
     line("streams",

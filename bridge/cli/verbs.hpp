@@ -14,5 +14,6 @@ using Action = std::function<int(const Context&)>;
 void add_ls(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_connect(CLI::App& app, Action& action);
+void add_lane(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli

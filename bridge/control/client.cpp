@@ -122,10 +122,15 @@ boost::system::result<transport::UniqueFd, ControlError> connect_unix(
 
 boost::system::result<boost::json::object, ControlError> control_request(
     const std::string& path, const std::string& op, std::chrono::milliseconds deadline) {
+  return control_request(path, boost::json::object{{"op", op}}, deadline);
+}
+
+boost::system::result<boost::json::object, ControlError> control_request(
+    const std::string& path, boost::json::object request, std::chrono::milliseconds deadline) {
   const Clock::time_point end = Clock::now() + deadline;
   auto fd = connect_unix(path, deadline);
   if (!fd) return fd.error();
-  const boost::json::object request = {{"v", control_version}, {"op", op}};
+  request["v"] = control_version;
   auto sent = send_all(fd->get(), boost::json::serialize(request) + '\n', end);
   if (!sent) return sent.error();
   auto line = receive_line(fd->get(), end);

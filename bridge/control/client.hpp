@@ -38,6 +38,11 @@ boost::system::result<boost::json::object, ControlError> control_request(
     const std::string& path, const std::string& op,
     std::chrono::milliseconds deadline = control_request_deadline);
 
+/// The same for a request with more members than "op".
+boost::system::result<boost::json::object, ControlError> control_request(
+    const std::string& path, boost::json::object request,
+    std::chrono::milliseconds deadline = control_request_deadline);
+
 /// Checks one reply line (without its newline): an object with "v":1 and "ok":true.
 boost::system::result<boost::json::object, ControlError> parse_control_reply(
     std::string_view untrusted_line);

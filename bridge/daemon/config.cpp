@@ -21,6 +21,16 @@ bool ConfigLoad::is_fatal() const {
   });
 }
 
+std::string console_socket_of(const BridgeConfig& config, std::string_view guest) {
+  static constexpr std::string_view mark = "{guest}";
+  std::string path = config.console.socket;
+  if (path == "none") return {};
+  if (const auto at = path.find(mark); at != std::string::npos) {
+    path.replace(at, mark.size(), guest);
+  }
+  return path;
+}
+
 std::string default_run_dir() {
   const char* from_environment = std::getenv("XENLANE_RUN_DIR");
   if (from_environment != nullptr && *from_environment != '\0') return from_environment;

@@ -140,6 +140,9 @@ inline constexpr std::size_t config_file_bytes_max = 1024 * 1024;
 inline constexpr std::size_t drop_in_files_max = 1000;
 inline constexpr std::size_t channels_max = 4096;
 
+/// Where the host finds the console channel of a guest; empty when it is to have none.
+std::string console_socket_of(const BridgeConfig& config, std::string_view guest);
+
 /// The run folder without a configuration: $XENLANE_RUN_DIR, else /run/xenlane.
 std::string default_run_dir();
 

@@ -50,9 +50,14 @@ void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channe
 boost::json::object answer_bridge_request(const boost::json::object& request, std::string_view role,
                                           std::string_view guest, transport::Domid domid,
                                           std::chrono::steady_clock::time_point started,
-                                          const Peer& peer) {
-  if (json_text(request, "op") != "status") {
-    return control_error("unknown-op", "this daemon answers \"status\"");
+                                          Peer& peer) {
+  const std::string op = json_text(request, "op");
+  if (op == "lane") {
+    const auto force = parse_lane_force(json_text(request, "lane"));
+    if (!force) return control_error("bad-request", "lane is \"auto\", \"vchan\" or \"console\"");
+    peer.force_lane(*force);
+  } else if (op != "status") {
+    return control_error("unknown-op", "this daemon answers \"status\" and \"lane\"");
   }
   boost::json::object reply = peer.status();
   const auto uptime = std::chrono::steady_clock::now() - started;

@@ -51,6 +51,6 @@ void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channe
 boost::json::object answer_bridge_request(const boost::json::object& request, std::string_view role,
                                           std::string_view guest, transport::Domid domid,
                                           std::chrono::steady_clock::time_point started,
-                                          const Peer& peer);
+                                          Peer& peer);
 
 }  // namespace xenlane::bridge

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "bridge/channel/text.hpp"
+#include "transport/console/console_lane.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
 namespace xenlane::bridge {
@@ -107,13 +108,14 @@ boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
   const std::string untrusted_reason = co_await driver->run();
   std::string reason = escape_untrusted(untrusted_reason, reason_shown_bytes_max);
   carried_[index(kind)] = driver->has_carried();
+  const bool superseded = driver->superseded();
   auto ended = driver->release_lane();
   driver.reset();
   if (kind == LaneKind::console) policy_.set_console_open(false, Clock::now());
   if (session_.state() == SessionState::none && (carried_[index(kind)] || sessions_ == 0)) {
     set_reason(reason);
   }
-  limit_cut(reason);
+  limit_cut(reason, superseded);
   review();
   for (const auto& other : drivers_) {
     if (other) other->wake();  // one on standby may be due
@@ -130,11 +132,11 @@ boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
 }
 
 // A session without a lane waits for one, but not for ever.
-void Peer::limit_cut(const std::string& reason) {
+void Peer::limit_cut(const std::string& reason, bool superseded) {
   if (session_.state() != SessionState::cut) return;
   since_ = Clock::now();
   reason_ = reason;
-  spdlog::info("{}: session cut: {}", name_, reason);
+  if (!superseded) spdlog::info("{}: the session has no lane: {}", name_, reason);
   resume_timer_.expires_after(milliseconds(config_.timeouts.resume_ms));
   resume_timer_.async_wait([this, alive = alive_, reason](const auto& error) {
     if (error || !*alive || session_.state() != SessionState::cut) return;
@@ -333,6 +335,27 @@ json::object Peer::describe_lane() const {
   return lane;
 }
 
+json::value Peer::describe_console() const {
+  const auto& driver = drivers_[index(LaneKind::console)];
+  if (!driver) return nullptr;
+  const auto* lane = dynamic_cast<transport::ConsoleLane*>(&driver->lane());
+  if (lane == nullptr) return nullptr;
+  const transport::ConsoleCounters counters = lane->counters();
+  return json::object{{"open", policy_.console_open()},
+                      {"binary", counters.binary},
+                      {"round_trip_us", counters.srtt.count()},
+                      {"frames_in", counters.frames_in},
+                      {"frames_out", counters.frames_out},
+                      {"retransmitted_frames", counters.retransmitted_frames},
+                      {"bad_frames", counters.bad_frames},
+                      {"echoes", counters.echoes},
+                      {"foreign_frames", counters.foreign_frames},
+                      {"wire_bytes_in", counters.wire_bytes_in},
+                      {"wire_bytes_out", counters.wire_bytes_out},
+                      {"raw_bytes_out", counters.raw_bytes_out},
+                      {"packed_bytes_out", counters.packed_bytes_out}};
+}
+
 json::object Peer::status() const {
   json::object session;
   json::object streams{{"open", 0}, {"max", 2 * config_.limits.streams_max}};
@@ -372,9 +395,10 @@ json::object Peer::status() const {
   }
   json::array channels;
   for (const auto& channel : channels_.channels()) channels.push_back(describe(*channel));
-  return {{"session", std::move(session)},   {"lane", describe_lane()},
-          {"polling", std::move(polling)},   {"streams", std::move(streams)},
-          {"channels", std::move(channels)}, {"counters", std::move(counters)}};
+  return {{"session", std::move(session)},  {"lane", describe_lane()},
+          {"console", describe_console()},  {"polling", std::move(polling)},
+          {"streams", std::move(streams)},  {"channels", std::move(channels)},
+          {"counters", std::move(counters)}};
 }
 
 }  // namespace xenlane::bridge

@@ -92,8 +92,9 @@ class Peer final : private LaneChooser {
   const SessionDriver* carrying() const;
   LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
   void review();
-  void limit_cut(const std::string& reason);
+  void limit_cut(const std::string& reason, bool superseded);
   boost::json::object describe_lane() const;
+  boost::json::value describe_console() const;
 
   boost::asio::any_io_executor executor_;
   std::string name_;

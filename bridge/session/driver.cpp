@@ -98,6 +98,7 @@ void SessionDriver::end(std::string reason) {
 }
 
 void SessionDriver::handle_superseded() {
+  superseded_ = true;
   end("another lane carries the session");
 }
 

@@ -125,6 +125,8 @@ class SessionDriver final : private Carrier {
   bool carries() const { return phase_ == Phase::carrying; }
   /// It had the session, then or now.
   bool has_carried() const { return has_carried_; }
+  /// It ended because another lane has taken the session over.
+  bool superseded() const { return superseded_; }
   /// Present while there is a session.
   Mux* mux() { return session_.mux(); }
   /// What waits for the peer: on the lane, and to be sent again.
@@ -206,6 +208,7 @@ class SessionDriver final : private Carrier {
   LaneWish wish_ = LaneWish::none;
   std::optional<LaneWish> wish_told_ = LaneWish::none;
   bool has_carried_ = false;
+  bool superseded_ = false;
   bool heard_ = false;  ///< the peer has begun to speak
   bool leave_wanted_ = false;
   bool leave_sent_ = false;

@@ -27,6 +27,13 @@ std::string_view to_string(LaneForce force) {
   return "unknown";
 }
 
+std::optional<LaneForce> parse_lane_force(std::string_view word) {
+  for (const auto force : {LaneForce::automatic, LaneForce::vchan, LaneForce::console}) {
+    if (to_string(force) == word) return force;
+  }
+  return std::nullopt;
+}
+
 void LanePolicy::observe(Time now, bool on_vchan, std::uint64_t volume, std::uint64_t backlog) {
   const std::uint64_t threshold =
       on_vchan ? std::max<std::uint64_t>(settings_.volume_bytes / hysteresis, 1)

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "bridge/wire/frame.hpp"
 
@@ -25,6 +26,7 @@ enum class LaneMode : std::uint8_t {
 enum class LaneForce : std::uint8_t { automatic, vchan, console };
 
 std::string_view to_string(LaneForce force);
+std::optional<LaneForce> parse_lane_force(std::string_view word);
 
 struct LanePolicySettings {
   LaneMode mode = LaneMode::on_demand;
