@@ -309,9 +309,14 @@ void Broker::set(const json::object& request) {
     consoles_.set(domain->domid, key, text);
     return;
   }
+  if (key == "event-channels") {
+    if (text != "cut") throw std::runtime_error("event-channels can only be cut");
+    machine_.cut_event_channels(*domain);
+    return;
+  }
   if (key != "gntalloc-limit") {
     throw std::runtime_error(
-        fmt::format("no setting {}: there are gntalloc-limit and console...", key));
+        fmt::format("no setting {}: there are gntalloc-limit, event-channels and console...", key));
   }
   const std::optional<std::uint32_t> value = to_number(text);
   if (!value) throw std::runtime_error(fmt::format("{} is not a number of pages", text));

@@ -381,10 +381,11 @@ void add_options(CLI::App& command, const std::string& verb, Options& options) {
   if (verb == "set") {
     command
         .add_option("KEY", options.key,
-                    "gntalloc-limit, console, console-loss, console-echo, console-noise or "
-                    "console-limit")
+                    "gntalloc-limit, event-channels, console, console-loss, console-echo, "
+                    "console-noise or console-limit")
         ->required();
-    command.add_option("VALUE", options.value, "pages, on or off, permille, bytes")->required();
+    command.add_option("VALUE", options.value, "pages, cut, on or off, permille, bytes")
+        ->required();
   }
 }
 
