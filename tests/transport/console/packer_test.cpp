@@ -58,7 +58,7 @@ TEST(Packer, WhatIsPackedComesBackWhereverTheRingsAreCut) {
   BlockPacker packer;
   BlockUnpacker unpacker(true);
   for (int i = 0; i < 3000; ++i) {
-    const unsigned values = random() % 3 == 0 ? 256 : 1 + random() % 20;
+    const auto values = static_cast<unsigned>(random() % 3 == 0 ? 256 : 1 + random() % 20);
     const Bytes raw = random_bytes(1 + random() % block_raw_bytes, values, random);
     const bool may_pack = random() % 5 != 0;
     const auto block = packer.pack(spans(raw, random() % (raw.size() + 1)), may_pack);
