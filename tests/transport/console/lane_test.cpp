@@ -1,116 +1,16 @@
 // The console lane over real descriptors: a socket pair, a socket by name, a pty; with peers that
-// go, begin anew, do not read, or lie.
-#include "transport/console/console_lane.hpp"
-
+// go, begin anew, or do not read.
 #include <fcntl.h>
-#include <gtest/gtest.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 
 #include <filesystem>
 
-#include "tests/transport/console/cable.hpp"
+#include "tests/transport/console/lane_fixture.hpp"
 #include "transport/console/console_opener.hpp"
 
 namespace xenlane::transport::test {
 namespace {
-
-using Port = std::shared_ptr<ConsolePort>;
-using LanePointer = std::unique_ptr<ConsoleLane>;
-
-std::array<UniqueFd, 2> socket_pair() {
-  int ends[2] = {-1, -1};
-  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
-  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
-
-bool woken(const Lane& lane) {
-  pollfd waiting{lane.wait_fd(), POLLIN, 0};
-  return ::poll(&waiting, 1, 0) == 1;
-}
-
-ByteVector copy_of(const ReadableSpans& spans) {
-  ByteVector out(spans.first.begin(), spans.first.end());
-  out.insert(out.end(), spans.second.begin(), spans.second.end());
-  return out;
-}
-
-/// Writes as much as there is room for; what was written is taken off the front.
-void write_some(Lane& lane, std::span<const std::byte>& bytes) {
-  const auto room = lane.writable();
-  const auto now = bytes.first(std::min(bytes.size(), room.size()));
-  const std::size_t first = std::min(now.size(), room.first.size());
-  std::ranges::copy(now.first(first), room.first.begin());
-  std::ranges::copy(now.subspan(first), room.second.begin());
-  lane.commit(now.size());
-  lane.publish();
-  bytes = bytes.subspan(now.size());
-}
-
-ByteVector read_some(Lane& lane, std::size_t count_max = console_ring_bytes) {
-  const auto bytes = copy_of(lane.readable().slice(0, count_max));
-  lane.consume(bytes.size());
-  lane.publish();
-  return bytes;
-}
-
-class ConsoleLaneTest : public testing::Test {
- protected:
-  void connect(ConsoleOptions options = {}) {
-    auto ends = socket_pair();
-    guest_port = *ConsolePort::make(std::move(ends[0]));
-    host_port = *ConsolePort::make(std::move(ends[1]));
-    open(options);
-  }
-  void open(ConsoleOptions options = {}) {
-    guest = make_console_lane(guest_port, ConsoleEnd::guest, options);
-    host = make_console_lane(host_port, ConsoleEnd::host, options);
-    exchange();
-    ASSERT_EQ(guest->state(), LaneState::open) << guest->trouble();
-    ASSERT_EQ(host->state(), LaneState::open) << host->trouble();
-  }
-  /// Both ends as their owners would drive them, until neither has anything to do.
-  void exchange() {
-    for (int quiet = 0; quiet < 2;) {
-      bool moved = false;
-      for (ConsoleLane* lane : {guest.get(), host.get()}) {
-        if (lane == nullptr || lane->state() >= LaneState::closed) continue;
-        if (woken(*lane)) {
-          lane->acknowledge();
-          moved = true;
-        }
-        moved |= lane->arm(false, false);
-      }
-      quiet = moved ? 0 : quiet + 1;
-    }
-  }
-  /// All of `bytes` from one to the other.
-  void expect_transfer(Lane& from, Lane& to, const ByteVector& bytes) {
-    std::span<const std::byte> left = bytes;
-    ByteVector got;
-    for (int idle = 0; got.size() < bytes.size() && idle < 100; ++idle) {
-      write_some(from, left);
-      exchange();
-      const auto more = read_some(to);
-      if (!more.empty()) idle = 0;
-      got.insert(got.end(), more.begin(), more.end());
-      exchange();
-    }
-    EXPECT_TRUE(got == bytes) << got.size() << " of " << bytes.size() << from.trouble()
-                              << to.trouble();
-  }
-  void expect_transfers(std::size_t count, std::uint32_t seed) {
-    expect_transfer(*guest, *host, random_bytes(count, seed));
-    expect_transfer(*host, *guest, random_bytes(count, seed + 1));
-  }
-
-  Port guest_port;
-  Port host_port;
-  LanePointer guest;
-  LanePointer host;
-};
 
 TEST_F(ConsoleLaneTest, CarriesBytesBothWays) {
   connect();
@@ -344,116 +244,6 @@ TEST_F(ConsoleLaneTest, RunsOverASocketByName) {
   open();
   expect_transfers(50'000, 1);
   std::filesystem::remove_all(folder);
-}
-
-/// A lane whose other end says what it likes in frames that are well made.
-class ConsoleLaneAgainstHostility : public ConsoleLaneTest {
- protected:
-  void SetUp() override {
-    auto ends = socket_pair();
-    peer_port = *ConsolePort::make(std::move(ends[0]));
-    host = make_console_lane(*ConsolePort::make(std::move(ends[1])), ConsoleEnd::host, {});
-    while (host->state() != LaneState::open) talk();
-  }
-  void talk() {
-    while (const auto frame = peer.poll_frame({})) say(*frame);
-    host->acknowledge();
-    host->publish();
-    while (peer_port->read_input()) {
-      auto bytes = peer_port->input();
-      while (const auto frame = scanner.next(bytes)) {
-        to = frame->from;
-        peer.handle_frame(*frame, {});
-      }
-      peer_port->take_input(peer_port->input().size());
-    }
-  }
-  void say(const LinkFrame& frame) {
-    LinkLine line;
-    const std::size_t size = encode_link_line(frame, LinkEncoding::text, line);
-    std::ranges::copy(std::span(line).first(size), peer_port->output_room().begin());
-    peer_port->add_output(size);
-    ASSERT_TRUE(peer_port->write_output());
-  }
-  void say_bytes(const ByteVector& bytes) {
-    peer.write(bytes);
-    talk();
-  }
-  void expect_violated(std::string_view text) {
-    host->acknowledge();
-    EXPECT_EQ(host->state(), LaneState::violated);
-    EXPECT_EQ(host->trouble(), text);
-    EXPECT_TRUE(host->readable().empty());
-    EXPECT_TRUE(host->writable().empty());
-    EXPECT_TRUE(host->arm(true, true));
-  }
-  LinkFrame frame_of_peer() const {
-    LinkFrame frame;
-    frame.from = 99;
-    frame.to = to;
-    return frame;
-  }
-
-  Port peer_port;
-  ConsoleLink peer{{ConsoleEnd::guest, 99, 0, 15s}, {}};
-  FrameScanner scanner;
-  std::uint32_t to = 0;
-};
-
-TEST_F(ConsoleLaneAgainstHostility, ABlockOfNothing) {
-  say_bytes(ByteVector(2));
-  expect_violated("an empty block");
-}
-
-TEST_F(ConsoleLaneAgainstHostility, BlocksPastTheRing) {
-  for (int i = 0; i < 600 && host->state() == LaneState::open; ++i) {
-    say_bytes({std::byte{1}, std::byte{0}, std::byte{7}});
-  }
-  expect_violated("the peer sent more than the lane's ring");
-}
-
-TEST_F(ConsoleLaneAgainstHostility, ReleasesHalfABlock) {
-  const auto bytes = random_bytes(100, 1);
-  std::span<const std::byte> left = bytes;
-  write_some(*host, left);
-  talk();
-  LinkFrame frame = frame_of_peer();
-  frame.got = 10;
-  say(frame);
-  expect_violated("the peer released what is no block");
-}
-
-TEST_F(ConsoleLaneAgainstHostility, ReleasesMoreOfABlockThanThereIs) {
-  const auto bytes = random_bytes(100, 1);
-  std::span<const std::byte> left = bytes;
-  write_some(*host, left);
-  LinkFrame frame = frame_of_peer();
-  frame.part = 99;
-  say(frame);
-  host->acknowledge();
-  EXPECT_EQ(host->state(), LaneState::open);
-  EXPECT_EQ(host->unconsumed_bytes(), 1U);
-  frame.part = 100;
-  say(frame);
-  expect_violated("the peer released what is no block");
-}
-
-TEST_F(ConsoleLaneAgainstHostility, NoisesWithoutEnd) {
-  const auto noise = random_bytes(4'000'000, 1);
-  std::span<const std::byte> left = noise;
-  while (!left.empty()) {
-    auto room = peer_port->output_room();
-    const std::size_t count = std::min(room.size(), left.size());
-    std::ranges::copy(left.first(count), room.begin());
-    peer_port->add_output(count);
-    left = left.subspan(count);
-    while (!peer_port->write_output()) host->acknowledge();
-  }
-  host->acknowledge();
-  EXPECT_EQ(host->state(), LaneState::open);
-  say_bytes({std::byte{1}, std::byte{0}, std::byte{7}});
-  talk();
-  EXPECT_EQ(host->readable().size(), 1U);
 }
 
 }  // namespace
