@@ -43,8 +43,9 @@ SendWindow::Heard SendWindow::handle(const LinkFrame& untrusted_frame, TimePoint
   take_released(got - untrusted_frame.held, untrusted_frame.part);
   if (is_after(acknowledged_, again_from_)) again_from_ = acknowledged_;
   if (is_after(again_from_, again_to_)) again_to_ = again_from_;
+  hole_ = untrusted_frame.hole;
   if (progress) take_sample(now);
-  look_for_losses(progress, untrusted_frame.hole, now);
+  look_for_losses(progress, now);
   return progress ? Heard::progress : Heard::nothing;
 }
 
@@ -60,11 +61,11 @@ void SendWindow::take_sample(TimePoint now) {
   sampling_since_.reset();
 }
 
-void SendWindow::look_for_losses(bool progress, std::uint32_t hole, TimePoint now) {
-  if (hole != 0) {
+void SendWindow::look_for_losses(bool progress, TimePoint now) {
+  if (hole_ != 0) {
     timed_out_ = false;
     if (!was_sent_again(acknowledged_, now)) {
-      send_again(acknowledged_, acknowledged_ + hole, now);
+      send_again(acknowledged_, acknowledged_ + hole_, now);
     }
     return;
   }
@@ -76,11 +77,13 @@ void SendWindow::look_for_losses(bool progress, std::uint32_t hole, TimePoint no
 
 void SendWindow::handle_timeout(TimePoint now) {
   if (!has_unacknowledged()) return;
-  timed_out_ = true;
-  timed_out_at_ = next_;
-  const auto first = static_cast<std::uint32_t>(
-      std::min<std::size_t>(next_ - acknowledged_, link_text_payload_bytes_max));
-  send_again(acknowledged_, acknowledged_ + first, now);
+  std::uint32_t count = hole_;
+  if (hole_ == 0) {
+    timed_out_ = true;
+    timed_out_at_ = next_;
+    count = std::min<std::uint32_t>(next_ - acknowledged_, link_text_payload_bytes_max);
+  }
+  send_again(acknowledged_, acknowledged_ + count, now);
 }
 
 void SendWindow::send_again(std::uint32_t from, std::uint32_t to, TimePoint now) {

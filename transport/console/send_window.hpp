@@ -45,7 +45,8 @@ class SendWindow {
   std::optional<Segment> poll(std::size_t bytes_max, TimePoint now);
   /// What a frame of the peer says about what it has.
   Heard handle(const LinkFrame& untrusted_frame, TimePoint now);
-  /// No answer in time: sends the first bytes that the peer does not have, to find out what it has.
+  /// No answer in time: sends again what the peer is known to lack, or else the first bytes that it
+  /// may lack, to find out.
   void handle_timeout(TimePoint now);
 
   /// Bytes were sent that the peer is not known to have.
@@ -58,7 +59,7 @@ class SendWindow {
   bool was_sent_again(std::uint32_t position, TimePoint now) const;
   void take_released(std::uint32_t position, std::uint16_t part);
   void take_sample(TimePoint now);
-  void look_for_losses(bool progress, std::uint32_t hole, TimePoint now);
+  void look_for_losses(bool progress, TimePoint now);
 
   std::array<std::byte, link_window_bytes> ring_{};
   // In this order, modulo 2^32: released, acknowledged, next, end.
@@ -67,6 +68,7 @@ class SendWindow {
   std::uint32_t next_ = 0;
   std::uint32_t end_ = 0;
 
+  std::uint32_t hole_ = 0;        ///< what the peer said last about the gap at acknowledged_
   std::uint32_t again_from_ = 0;  ///< waits to be sent again
   std::uint32_t again_to_ = 0;
   std::uint32_t repeated_from_ = 0;  ///< was sent again at repeated_at_, or waits to be
