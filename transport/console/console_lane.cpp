@@ -47,7 +47,6 @@ std::unique_ptr<ConsoleLane> make_console_lane(std::shared_ptr<ConsolePort> port
   settings.end = end;
   settings.nonce = random_nonce();
   settings.give_up = options.give_up;
-  settings.hail = options.hail;
   if (options.own_device) settings.flags |= link_own_device;
   if (options.zstd) settings.flags |= link_zstd;
   return std::make_unique<ConsoleLane>(std::move(port), settings, options.zstd);

@@ -26,9 +26,6 @@ inline constexpr std::size_t console_blocks_max = 512;
 struct ConsoleOptions {
   bool zstd = true;         ///< pack, if the other end can unpack; and unpack
   bool own_device = false;  ///< nobody else reads or writes this end's device: take binary
-  /// The host's end only: asks the guest to begin, so that a guest at rest learns of a new host.
-  /// For a guest's device that nobody else reads: a login prompt would take it for a name.
-  bool hail = false;
   std::chrono::milliseconds give_up{15000};  ///< without an answer while one is expected
 };
 

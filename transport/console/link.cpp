@@ -18,7 +18,7 @@ constexpr unsigned retries_min = 3;
 
 ConsoleLink::ConsoleLink(const LinkSettings& settings, TimePoint now) : settings_(settings) {
   XENLANE_ASSERT(settings.nonce != 0);
-  if (settings.end == ConsoleEnd::host && !settings.hail) return;
+  if (settings.end == ConsoleEnd::host) return;
   syn_due_ = true;
   retry_at_ = now + link_retry_min;
 }
@@ -44,21 +44,14 @@ void ConsoleLink::handle_frame(const LinkFrame& untrusted_frame, TimePoint now) 
   }
 }
 
-// It may be old, so nothing is believed. A host says who it is, or that it does not know the link.
-// A guest that is hailed asks; if it has a link, it asks that link's host, and is told if that one
-// is no more.
+// It may be old, so nothing is believed. Only a host answers: it says who it is, or that it does
+// not know the link.
 void ConsoleLink::handle_unverified(const LinkFrame& untrusted_frame, TimePoint now) {
   if (settings_.end == ConsoleEnd::host && untrusted_frame.type == LinkFrameType::syn) {
     syn_answer_to_ = untrusted_frame.from;
     return;
   }
   handle_foreign(untrusted_frame, now);
-  if (settings_.end == ConsoleEnd::host || untrusted_frame.type != LinkFrameType::syn) return;
-  if (!is_open()) {
-    syn_due_ = true;
-  } else if (untrusted_frame.from != peer_ && !probing_) {
-    probe(now);
-  }
 }
 
 void ConsoleLink::handle_foreign(const LinkFrame& untrusted_frame, TimePoint now) {

@@ -21,12 +21,10 @@ struct LinkSettings {
   std::uint32_t nonce = 0;  ///< random, not 0
   std::uint8_t flags = 0;   ///< link_own_device, link_zstd
   std::chrono::milliseconds give_up{15000};
-  /// A host's: asks the guest to ask. Else it is silent until it is asked.
-  bool hail = false;
 };
 
 enum class LinkState : std::uint8_t {
-  opening,   ///< the guest asks, the host waits to be asked (and may hail)
+  opening,   ///< the guest asks, the host waits to be asked
   open,      ///< the other end has answered
   closed,    ///< it is gone or does not answer; what came before is still there
   violated,  ///< it said what no honest peer could have

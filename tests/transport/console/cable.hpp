@@ -75,9 +75,8 @@ class Cable : public testing::Test {
  protected:
   static constexpr auto delay = 5ms;
 
-  void begin(ConsoleEnd end, std::uint32_t nonce, std::uint8_t flags = 0, bool hail = false) {
+  void begin(ConsoleEnd end, std::uint32_t nonce, std::uint8_t flags = 0) {
     LinkSettings settings;
-    settings.hail = hail;
     settings.end = end;
     settings.nonce = nonce;
     settings.flags = flags;

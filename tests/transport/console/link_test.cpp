@@ -179,50 +179,6 @@ TEST_F(ConsoleLinkTest, AGuestLearnsAtOnceOfAHostThatBeganAnew) {
   EXPECT_FALSE(guest->link.poll_close()) << "nobody waits for it";
 }
 
-TEST_F(ConsoleLinkTest, AGuestAtRestLearnsOfANewHostThatHails) {
-  begin_both();
-  expect_transfer(10'000, 1);
-  run();
-  begin(ConsoleEnd::host, 0x4444);
-  run_for(60s);
-  EXPECT_TRUE(guest->link.is_open()) << "nobody told it";
-  begin(ConsoleEnd::host, 0x5555, 0, true);
-  const TimePoint before = now;
-  run([&] { return guest->link.state() == LinkState::closed; });
-  EXPECT_LT(now - before, 20ms);
-  begin(ConsoleEnd::guest, 0x3333);
-  expect_transfer(10'000, 2);
-  run();
-  EXPECT_FALSE(host->link.deadline()) << "an open link is not hailed";
-}
-
-TEST_F(ConsoleLinkTest, AGuestThatAsksSeldomAsksAtOnceWhenItIsHailed) {
-  begin_both();
-  faults.lost = 100;
-  run_for(62s);
-  faults.lost = 0;
-  begin(ConsoleEnd::host, 0x4444, 0, true);
-  const TimePoint before = now;
-  run([&] { return host->link.is_open(); });
-  EXPECT_LT(now - before, 30ms);
-}
-
-TEST_F(ConsoleLinkTest, OldHailsChangeNothing) {
-  begin_both();
-  run();
-  LinkFrame hail;
-  hail.type = LinkFrameType::syn;
-  hail.from_host = true;
-  for (std::uint32_t nonce = 1; nonce <= 100; ++nonce) {
-    hail.from = nonce;
-    guest->link.handle_frame(hail, now);
-    transmit(*guest, to_host, to_guest);
-  }
-  EXPECT_EQ(to_host.size(), 1U) << "one question was enough";
-  run();
-  expect_transfer(1000, 1);
-}
-
 TEST_F(ConsoleLinkTest, AFloodOfOldFramesIsAnsweredNowAndThen) {
   begin(ConsoleEnd::guest, 1);
   begin(ConsoleEnd::host, 2);
