@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <future>
 #include <random>
@@ -45,8 +46,8 @@ std::uint64_t grants(World& world) {
 /// Small messages of many sizes through an echo, one after another, until told to stop.
 class Chat {
  public:
-  Chat(const std::string& path, std::uint32_t seed)
-      : client_(path), thread_([this, seed] { run(seed); }) {}
+  Chat(const std::string& path, std::uint32_t seed, unsigned pause_ms_max = 20)
+      : client_(path), pause_ms_max_(pause_ms_max), thread_([this, seed] { run(seed); }) {}
   ~Chat() { finish(); }
 
   /// Ends it; true when every answer was right.
@@ -69,18 +70,20 @@ class Chat {
       const std::chrono::duration<double, std::milli> took =
           std::chrono::steady_clock::now() - begin;
       round_trips_ms_.push_back(took.count());
-      std::this_thread::sleep_for(std::chrono::milliseconds(random() % 20));
+      std::this_thread::sleep_for(std::chrono::milliseconds(random() % pause_ms_max_));
     }
   }
 
   Client client_;
+  unsigned pause_ms_max_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> intact_{true};
   std::vector<double> round_trips_ms_;
   std::thread thread_;
 };
 
-/// Writes an index into the control page of the guest's vchan that no honest peer could write.
+/// Writes indexes into the control page of the guest's vchan that no honest peer could write, until
+/// somebody has seen one: the bridges write theirs over them all the time.
 void corrupt_ring(pid_t guest) {
   std::ifstream maps("/proc/" + std::to_string(guest) + "/maps");
   for (std::string line; std::getline(maps, line);) {
@@ -90,11 +93,11 @@ void corrupt_ring(pid_t guest) {
     char dash = 0;
     std::istringstream(line) >> std::hex >> begin >> dash >> end;
     if (end - begin != 4096) continue;  // a ring
-    std::uint32_t wrong = 0x5a5a5a5a;
-    iovec from{&wrong, sizeof wrong};
     // xen/io/libxenvchan.h: left and right, each a consumer's and a producer's index.
-    iovec to{reinterpret_cast<void*>(begin + 4), sizeof wrong};
-    ::process_vm_writev(guest, &from, 1, &to, 1, 0);
+    std::array<std::uint32_t, 4> wrong{0x5a5a5a5a, 0xa5a5a5a5, 0x5a5a5a5a, 0xa5a5a5a5};
+    iovec from{wrong.data(), sizeof wrong};
+    iovec to{reinterpret_cast<void*>(begin), sizeof wrong};
+    for (int i = 0; i < 20'000; ++i) ::process_vm_writev(guest, &from, 1, &to, 1, 0);
   }
 }
 
@@ -187,7 +190,7 @@ TEST(Lane, QuietGuestHoldsNoGrants) {
   EXPECT_TRUE(world.echo_works(world.guest_socket("web", "org.host.echo")));
   EXPECT_TRUE(world.echo_works(world.host_socket("web", "org.guest.echo")));
   EXPECT_EQ(grants(world), 0U) << "small messages need no vchan";
-  Chat chat(world.guest_socket("web", "org.host.echo"), 7);
+  Chat chat(world.guest_socket("web", "org.host.echo"), 7, 300);
   {
     Flood bulk(world.host_socket("web", "org.guest.echo"), 1);
     EXPECT_TRUE(bulk.wait_received(8 * mebibyte));

@@ -18,7 +18,7 @@ std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, TimeP
   if (from == to) return std::nullopt;
   const std::size_t offset = from % link_window_bytes;
   const std::size_t size =
-      std::min({bytes_max, std::size_t{to - from}, std::size_t{link_window_bytes} - offset});
+      std::min({bytes_max, frame_bytes_, std::size_t{to - from}, link_window_bytes - offset});
   const Segment out{from, std::span(ring_).subspan(offset, size), again};
   from += static_cast<std::uint32_t>(size);
   if (again) {
@@ -39,6 +39,7 @@ SendWindow::Heard SendWindow::handle(const LinkFrame& untrusted_frame, TimePoint
     return Heard::impossible;
   }
   const bool progress = got != acknowledged_;
+  handle_arrived(got - acknowledged_);
   acknowledged_ = got;
   take_released(got - untrusted_frame.held, untrusted_frame.part);
   if (is_after(acknowledged_, again_from_)) again_from_ = acknowledged_;
@@ -86,7 +87,20 @@ void SendWindow::handle_timeout(TimePoint now) {
   send_again(acknowledged_, acknowledged_ + count, now);
 }
 
+void SendWindow::handle_loss() {
+  frame_bytes_ = std::max(frame_bytes_ / 2, frame_payload_bytes_min);
+  arrived_ = 0;
+}
+
+void SendWindow::handle_arrived(std::uint32_t bytes) {
+  arrived_ += bytes;
+  if (arrived_ < frames_until_longer * frame_bytes_) return;
+  frame_bytes_ = std::min(2 * frame_bytes_, link_binary_payload_bytes_max);
+  arrived_ = 0;
+}
+
 void SendWindow::send_again(std::uint32_t from, std::uint32_t to, TimePoint now) {
+  handle_loss();
   again_from_ = repeated_from_ = from;
   again_to_ = repeated_to_ = to;
   repeated_at_ = now;
