@@ -274,6 +274,7 @@ json::array Broker::list_channels(Domid domid) const {
                                     {"guest_open", state.is_open_in_guest},
                                     {"bytes_to_guest", state.counts.to_guest},
                                     {"bytes_to_host", state.counts.to_host},
+                                    {"backlog", state.backlog},
                                     {"dropped", state.counts.dropped}});
   }
   return channels;

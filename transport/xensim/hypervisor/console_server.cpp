@@ -63,9 +63,10 @@ class Tty {
     pollfd master{master_.get(), POLLIN, 0};
     return ::poll(&master, 1, 0) >= 0 && (master.revents & POLLHUP) == 0;
   }
-  /// Back to how a tty begins: cooked, with echo, and without input that nobody has read. Ends what
-  /// the pty holds of the guest's output, too, and returns how much that was.
-  std::size_t reset();
+  /// Back to how a tty begins: cooked, with echo, and without input that nobody has read.
+  void reset();
+  /// Forgets what has been written, and returns how much that was.
+  std::size_t drop_output();
   /// Programs that have it open read end-of-file from now on and fail to write with EIO.
   void hang_up() { master_.reset(); }
 
@@ -88,10 +89,13 @@ Tty::Tty() : master_(::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC))
     throw_errno("cannot open " + slave_path_);
 }
 
-std::size_t Tty::reset() {
+void Tty::reset() {
   // Set on the master, this is about the slave.
   ::tcsetattr(master_.get(), TCSAFLUSH, &beginning_);
   ::ioctl(master_.get(), TCFLSH, TCOFLUSH);
+}
+
+std::size_t Tty::drop_output() {
   std::array<char, client_read_bytes_max> rest;
   std::size_t bytes = 0;
   for (ssize_t got = 0; (got = ::read(master_.get(), rest.data(), rest.size())) > 0;) {
@@ -133,13 +137,14 @@ class ConsoleServer::Channel : public std::enable_shared_from_this<Channel> {
   const ConsoleFaults& faults() const { return console_.faults(); }
   void set_faults(const ConsoleFaults& faults);
   ChannelState state() const {
-    return {place_, client_ != nullptr, tty_.is_open(), console_.counts()};
+    return {place_, client_ != nullptr, tty_.is_open(), console_.backlog(), console_.counts()};
   }
 
  private:
   void listen();
   void wait_to_accept();
   void wait_for_tty();
+  void forget_opener();
   void wait_for_client();
   void wait_for_hang_up();
   void pump();
@@ -243,10 +248,14 @@ void ConsoleServer::Channel::wait_for_tty() {
                           epoll_event edge{};
                           ::epoll_wait(self->tty_edges_.native_handle(), &edge, 1, 0);
                           self->pump();
-                          if (!self->tty_.is_open())
-                            self->console_.handle_output_dropped(self->tty_.reset());
+                          if (!self->tty_.is_open()) self->forget_opener();
                           self->wait_for_tty();
                         });
+}
+
+void ConsoleServer::Channel::forget_opener() {
+  tty_.reset();
+  if (console_.guest_room() == 0) console_.handle_output_dropped(tty_.drop_output());
 }
 
 void ConsoleServer::Channel::pump() {
