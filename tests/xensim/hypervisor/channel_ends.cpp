@@ -23,6 +23,16 @@ bool wait_for(int fd, short events) {
   return ::poll(&end, 1, patience_ms) == 1;
 }
 
+/// While the broker resets the tty after its last closer, it cannot be opened.
+int open_tty(const std::string& path) {
+  int fd = -1;
+  eventually([&] {
+    fd = ::open(path.c_str(), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    return fd >= 0 || errno != EIO;
+  });
+  return fd;
+}
+
 }  // namespace
 
 std::string ChannelEnd::read_now() {
@@ -73,9 +83,8 @@ HostEnd::HostEnd(const Simulator& sim, const std::string& guest, const std::stri
 }
 
 GuestEnd::GuestEnd(const Simulator& sim, std::uint32_t domid, int hvc)
-    : ChannelEnd(::open(
-          (sim.dir() + "/dom/" + std::to_string(domid) + "/dev/hvc" + std::to_string(hvc)).c_str(),
-          O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)) {
+    : ChannelEnd(open_tty(sim.dir() + "/dom/" + std::to_string(domid) + "/dev/hvc" +
+                          std::to_string(hvc))) {
   EXPECT_GE(fd(), 0) << std::strerror(errno);
 }
 
