@@ -429,6 +429,8 @@ int run_broker(const BrokerOptions& options) {
     broker.run();
     return 0;
   } catch (const std::exception& error) {
+    error_code ignored;
+    if (options.remove_dir) std::filesystem::remove_all(options.layout.dir, ignored);
     say_ready(options.ready_fd, std::string(error.what()) + "\n");
     return 1;
   }
