@@ -274,6 +274,7 @@ json::array Broker::list_channels(Domid domid) const {
                                     {"guest_open", state.is_open_in_guest},
                                     {"bytes_to_guest", state.counts.to_guest},
                                     {"bytes_to_host", state.counts.to_host},
+                                    {"backlog", state.backlog},
                                     {"dropped", state.counts.dropped}});
   }
   return channels;
@@ -433,6 +434,8 @@ int run_broker(const BrokerOptions& options) {
     broker.run();
     return 0;
   } catch (const std::exception& error) {
+    error_code ignored;
+    if (options.remove_dir) std::filesystem::remove_all(options.layout.dir, ignored);
     say_ready(options.ready_fd, std::string(error.what()) + "\n");
     return 1;
   }
