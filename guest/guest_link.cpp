@@ -108,9 +108,9 @@ asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
     spdlog::warn("xenstore: {} holds no usable wish; is another program using it?", host_node);
     co_return HostWish{};
   }
-  // A worker that has just begun asks for a lane of its own, and knows nothing of the console link
-  // that its forerunner had.
-  if (*epoch != std::exchange(wished_epoch_, *epoch)) peer_.nudge_lane(LaneKind::console);
+  // A worker that has just begun says so here only, even if it wishes what its forerunner did; it
+  // knows nothing of that one's console link.
+  peer_.nudge_lane(LaneKind::console);
   co_return HostWish{WishState::present, *host_domid, *epoch};
 }
 
