@@ -22,6 +22,8 @@ constexpr std::uint64_t frames_per_pass = 512;
 constexpr std::size_t publish_bytes = 64 * 1024;
 /// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
 constexpr std::chrono::milliseconds stall_tick{250};
+/// Ticks in a row in which the peer was at work and no event told of it: one may be lost, not all.
+constexpr unsigned unheard_ticks_max = 4;
 
 }  // namespace
 
@@ -425,6 +427,7 @@ bool SessionDriver::keep_looking() {
 }
 
 void SessionDriver::wait_for_peer() {
+  slept_ = true;
   if (waiting_) return;
   waiting_ = true;
   wake_up_.async_wait(boost::asio::posix::descriptor_base::wait_read,
@@ -514,6 +517,13 @@ void SessionDriver::handle_stall_tick() {
     return;
   }
   const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
+  const bool heard = counters_.wake_ups != std::exchange(wake_ups_seen_, counters_.wake_ups);
+  const bool slept = std::exchange(slept_, false);
+  unheard_ticks_ = moved && slept && !heard ? unheard_ticks_ + 1 : 0;
+  if (unheard_ticks_ >= unheard_ticks_max) {
+    end("the peer is at work and none of its events arrives");
+    return;
+  }
   if (unconsumed == 0 || moved) {
     // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.
     schedule();
