@@ -14,7 +14,7 @@
 namespace xenlane::transport {
 
 /// Where losses are many, frames are made this short but no shorter.
-inline constexpr std::size_t frame_payload_bytes_min = 256;
+inline constexpr std::size_t frame_payload_bytes_min = 64;
 /// So many frames must arrive without a loss before they are made longer again.
 inline constexpr std::size_t frames_until_longer = 16;
 
