@@ -102,7 +102,8 @@ void Handshake::handle_hello(const Greeting& hello) {
     return;
   }
   if (!session_.take_turn(hello.instance, hello.turn)) {
-    refuse(RejectCode::busy, "a later lane of the guest's is in use");
+    refuse(RejectCode::busy, hello.turn == 0 ? "the guest did not number its lane"
+                                             : "a later lane of the guest's is in use");
     return;
   }
   turn_ = hello.turn;
