@@ -76,7 +76,8 @@ std::size_t Handshake::handle(const transport::ReadableSpans& untrusted_bytes) {
   } else if (const auto* welcome = std::get_if<Welcome>(&*message); welcome && !is_host) {
     handle_welcome(welcome->greeting);
   } else if (const auto* reject = std::get_if<Reject>(&*message); reject && !is_host) {
-    session_spoilt_ = reject->code == RejectCode::resume;
+    // What is said on a lane after which another was offered says nothing of the session.
+    session_spoilt_ = reject->code == RejectCode::resume && turn_ == session_.last_turn();
     fail("refused by the host: " + reject->reason);
   } else {
     fail("a handshake message that this side only sends");
