@@ -48,6 +48,7 @@ void Handshake::start() {
   XENLANE_ASSERT(session_.role() == Role::guest && turn_ == 0);
   session_.cut(true);
   turn_ = session_.next_turn();
+  offered_ = session_.id();
   queue(Hello{own_greeting()});
 }
 
@@ -152,6 +153,10 @@ void Handshake::handle_welcome(const Greeting& welcome) {
   }
   if (welcome.session == no_session) {
     fail("the host gave the session no id");
+    return;
+  }
+  if (welcome.session == offered_ && offered_ != session_.id()) {
+    fail("the session that was offered has ended meanwhile");
     return;
   }
   const bool resumed = welcome.session == session_.id();
