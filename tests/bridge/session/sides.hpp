@@ -140,8 +140,9 @@ inline std::string reason(const Side& side) {
   return reason(side.lanes.back());
 }
 
-class TwoSides : public testing::Test {
- protected:
+/// Two bridges and the lanes between them.
+class World {
+ public:
   static constexpr std::uint32_t ring_bytes = 8192;
   static constexpr std::uint64_t first_epoch = 7;
 
@@ -159,6 +160,13 @@ class TwoSides : public testing::Test {
     auto [host_lane, guest_lane] = MemoryLane::make_pair(ring);
     host.add(std::move(host_lane), {.epoch = next_epoch++}, timeouts);
     return std::move(guest_lane);
+  }
+  /// A lane whose host's end is the test's to play with.
+  std::unique_ptr<MemoryLane> connect_guest(const DriverTimeouts& timeouts = {},
+                                            bool standby = false) {
+    auto [host_lane, guest_lane] = MemoryLane::make_pair(ring_bytes);
+    guest.add(std::move(guest_lane), {.epoch = next_epoch++, .standby = standby}, timeouts);
+    return std::move(host_lane);
   }
   /// Runs until `done`; fails rather than hangs.
   void run_until(const std::function<bool()>& done) {
@@ -180,6 +188,8 @@ class TwoSides : public testing::Test {
   Side host{io, Role::host};
   Side guest{io, Role::guest};
 };
+
+class TwoSides : public testing::Test, public World {};
 
 /// Puts bytes into a lane by hand.
 inline void put(MemoryLane& lane, std::span<const std::byte> bytes) {
@@ -212,6 +222,14 @@ inline Greeting plain_greeting(std::uint64_t epoch = 7) {
   greeting.instance = id_of(2);
   greeting.limits = MuxLimits{};
   return greeting;
+}
+
+/// What a host says on a guest's first lane.
+inline EncodedHandshake welcome(std::uint64_t epoch = 7) {
+  Greeting greeting = plain_greeting(epoch);
+  greeting.session = id_of(0xAA);
+  greeting.instance = id_of(1);
+  return encode_handshake(Welcome{greeting});
 }
 
 inline EncodedHandshake hello(const Greeting& greeting = plain_greeting()) {
