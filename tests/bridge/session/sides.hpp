@@ -114,9 +114,13 @@ struct Side {
                                                  timeouts, static_cast<StreamOwner&>(script),
                                                  static_cast<LaneChooser*>(&chooser));
     boost::asio::co_spawn(io, end.driver->run(),
-                          [&end](const std::exception_ptr&, std::string reason) {
+                          [this, &end](const std::exception_ptr&, std::string reason) {
                             end.ended = std::move(reason);
                             end.driver->release_lane();  // closes it
+                            // As whoever owns the lanes does: one on standby may be due.
+                            for (LaneEnd& other : lanes) {
+                              if (!other.ended) other.driver->wake();
+                            }
                           });
     return end;
   }
