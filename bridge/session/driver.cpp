@@ -23,6 +23,10 @@ constexpr std::size_t publish_bytes = 64 * 1024;
 /// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
 constexpr std::chrono::milliseconds stall_tick{250};
 
+InputStep frame_behind_leave() {
+  return {0, Violation{"a frame behind LEAVE (protocol section 7.4)"}};
+}
+
 }  // namespace
 
 SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
@@ -237,7 +241,8 @@ std::size_t SessionDriver::handle_frames(const transport::ReadableSpans& bytes) 
   while (used < bytes.size() && used < publish_bytes &&
          frames_in() - frames_before < frames_per_pass) {
     Mux& mux = *session_.mux();
-    const auto step = mux.handle_input(bytes.slice(used, bytes.size()));
+    const InputStep step =
+        peer_left_ ? frame_behind_leave() : mux.handle_input(bytes.slice(used, bytes.size()));
     used += step.consumed;
     if (const auto* chunk = std::get_if<Chunk>(&step.event)) {
       const auto payload = bytes.slice(used, chunk->size);

@@ -174,6 +174,7 @@ class World {
   }
   /// Runs until `done`; fails rather than hangs.
   void run_until(const std::function<bool()>& done) {
+    io.restart();  // all lanes may have ended before
     const auto deadline = std::chrono::steady_clock::now() + patience();
     while (!done() && std::chrono::steady_clock::now() < deadline) {
       io.run_one_for(std::chrono::milliseconds(100));
