@@ -111,6 +111,7 @@ class Peer final : private LaneChooser {
   boost::asio::steady_timer review_timer_;
   std::optional<std::chrono::steady_clock::time_point> review_due_;
   boost::asio::steady_timer resume_timer_;
+  bool cut_limited_ = false;  ///< resume_timer_ runs
   std::string reason_ = "starting";
   std::string last_session_;  ///< hex id, to tell a new one
   std::uint64_t sessions_ = 0;
