@@ -244,8 +244,10 @@ void Peer::review() {
   wish_ = wish;
   wants_vchan_ = wants;
   if (changed) {
-    spdlog::debug("{}: {} vchan: {}", name_, wants ? "wants a" : "needs no",
-                  policy_.why(now, peer_wish_));
+    if (wish_lines_.allows()) {
+      spdlog::debug("{}: {} vchan: {}{}", name_, wants ? "wants a" : "needs no",
+                    policy_.why(now, peer_wish_), wish_lines_.note());
+    }
     for (const auto& driver : drivers_) {
       if (!driver) continue;
       if (driver->carries()) driver->say_wish(wish_);

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "bridge/channel/channel_table.hpp"
+#include "bridge/channel/log_budget.hpp"
 #include "bridge/daemon/config.hpp"
 #include "bridge/session/driver.hpp"
 
@@ -107,6 +108,7 @@ class Peer final : private LaneChooser {
   LaneWish wish_ = LaneWish::none;
   LaneWish peer_wish_ = LaneWish::none;
   bool wants_vchan_ = false;
+  LogBudget wish_lines_;  ///< the peer may change its mind as often as it likes
   std::chrono::steady_clock::time_point period_began_{};
   boost::asio::steady_timer review_timer_;
   std::optional<std::chrono::steady_clock::time_point> review_due_;
