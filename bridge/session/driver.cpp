@@ -25,6 +25,10 @@ constexpr std::chrono::milliseconds stall_tick{250};
 /// Ticks in a row in which the peer was at work and no event told of it: one may be lost, not all.
 constexpr unsigned unheard_ticks_max = 4;
 
+InputStep frame_behind_leave() {
+  return {0, Violation{"a frame behind LEAVE (protocol section 7.4)"}};
+}
+
 }  // namespace
 
 SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
@@ -240,7 +244,8 @@ std::size_t SessionDriver::handle_frames(const transport::ReadableSpans& bytes) 
   while (used < bytes.size() && used < publish_bytes &&
          frames_in() - frames_before < frames_per_pass) {
     Mux& mux = *session_.mux();
-    const auto step = mux.handle_input(bytes.slice(used, bytes.size()));
+    const InputStep step =
+        peer_left_ ? frame_behind_leave() : mux.handle_input(bytes.slice(used, bytes.size()));
     used += step.consumed;
     if (const auto* chunk = std::get_if<Chunk>(&step.event)) {
       const auto payload = bytes.slice(used, chunk->size);

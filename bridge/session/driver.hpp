@@ -41,7 +41,7 @@ struct LaneTerms {
   RandomId fresh_id{};  ///< host: of the session that this lane may begin
   /// Waits, with the lane open, until it is wanted: no deadline runs before the guest has spoken.
   bool standby = false;
-  Pace pace;
+  Pace pace{};
 };
 
 struct DriverCounters {
