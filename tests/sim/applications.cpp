@@ -91,6 +91,7 @@ Application& Applications::add(std::size_t guest, Side side, const std::string& 
   added.channel = channel;
   added.script = script;
   added.socket = std::move(socket);
+  added.breaks_before = breaks_[guest];
   active_.push_back(id);
   if (finishing_) added.script.holds = false, added.script.reads = true;
   return added;
@@ -112,6 +113,7 @@ std::uint64_t Applications::open(std::size_t guest, Side side, const std::string
 void Applications::vanish(std::uint64_t id) {
   Application& application = all_.at(id);
   environment()->note("vanish", id);
+  application.left = true;
   close(application);
 }
 
@@ -149,6 +151,7 @@ bool Applications::turn(Application& application) {
   if (!application.over() && application.received >= application.script.closes_after &&
       !finishing_) {
     environment()->note("closes early", application.id, application.received);
+    application.left = true;
     close(application);
     moved = true;
   }
@@ -258,12 +261,37 @@ void Applications::handle_end_of_file(Application& reader) {
   environment()->note(clean ? "end of file" : "end of file, not clean", reader.id, reader.received);
   if (clean) return;
   reader.clean = false;
+  check_break(reader);
   if (!reader.excused) ++early_ends_[{reader.guest, reader.side}];
 }
 
 void Applications::handle_error(Application& application) {
   environment()->note("read error", application.id, static_cast<std::uint64_t>(errno));
   application.clean = false;
+  check_break(application);
+}
+
+// A stream lasts for as long as its session and its two applications, whatever becomes of lanes.
+void Applications::check_break(const Application& reader) const {
+  const std::uint64_t breaks = breaks_.contains(reader.guest) ? breaks_.at(reader.guest) : 0;
+  if (reader.partner == 0 || reader.left || reader.breaks_before != breaks) return;
+  const Application& partner = all_.at(reader.partner);
+  if (partner.left || partner.breaks_before != breaks) return;
+  throw Failure(
+      fmt::format("I2: the stream of applications {} and {} broke though its session "
+                  "went on: {} of {} bytes read",
+                  reader.id, partner.id, reader.received, partner.sent));
+}
+
+std::uint64_t Applications::incomplete() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, application] : all_) {
+    const auto partner = all_.find(application.partner);
+    const bool complete =
+        application.clean && partner != all_.end() && application.received == partner->second.sent;
+    if (!complete) ++count;
+  }
+  return count;
 }
 
 void Applications::close(Application& application) {
@@ -293,6 +321,7 @@ void Applications::drop_unpaired() {
   for (const std::uint64_t id : active_) {
     Application& application = all_.at(id);
     if (application.over() || application.partner != 0 || reader_of_.contains(id)) continue;
+    application.left = true;
     ++nameless_[application.guest];  // who meets it later reads its number and then its end
     close(application);
   }
