@@ -212,6 +212,9 @@ void Peer::handle_carrying(SessionDriver& driver) {
     ++switches_;
   }
   driver.say_wish(wish_);
+  for (const auto& other : drivers_) {
+    if (other && other.get() != &driver) other->wake();  // it may have waited for this
+  }
   spdlog::info("{}: the {} lane carries the session: {}", name_, driver.lane().kind(),
                policy_.why(since_, peer_wish_));
 }

@@ -49,6 +49,7 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
 SessionDriver::~SessionDriver() {
   *alive_ = false;
   if (session_.carrier() == this) session_.cut(false);
+  if (session_.asking() == this) session_.set_asking(nullptr);
   if (wake_up_.is_open()) wake_up_.release();  // the lane owns the descriptor
 }
 
@@ -94,6 +95,7 @@ void SessionDriver::end(std::string reason) {
   phase_ = Phase::ended;
   reason_ = std::move(reason);
   if (session_.carrier() == this) session_.cut(false);
+  if (session_.asking() == this) session_.set_asking(nullptr);
   ended_.raise();
 }
 
@@ -179,7 +181,9 @@ void SessionDriver::take_over_if_due() {
     if (chooser_ != nullptr && chooser_->prefers_standby()) session_.carrier()->leave();
     return;
   }
+  if (session_.state() == SessionState::none && session_.asking() != nullptr) return;
   phase_ = Phase::greeting;
+  session_.set_asking(this);
   handshake_.start();
 }
 
@@ -200,6 +204,7 @@ void SessionDriver::conclude_handshake() {
   }
   phase_ = Phase::carrying;
   has_carried_ = true;
+  if (session_.asking() == this) session_.set_asking(nullptr);
   session_.mux()->set_quantum(terms_.pace.quantum_bytes);
   if (chooser_ != nullptr) chooser_->handle_carrying(*this);
   if (!agreement.resumed) owner_.handle_session_up();
