@@ -495,7 +495,8 @@ void SessionDriver::limit_handshake() {
 
 void SessionDriver::watch_stall() {
   // A lane with a deadline looks after itself.
-  if (stall_watched_ || lane_->deadline() || lane_->unconsumed_bytes() == 0 ||
+  const bool owed = lane_->unconsumed_bytes() > 0 || waits_for_hello();
+  if (stall_watched_ || lane_->deadline() || !owed ||
       lane_->state() != transport::LaneState::open) {
     return;
   }
@@ -519,6 +520,7 @@ void SessionDriver::handle_stall_tick() {
     return;
   }
   const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
+  if (waits_for_hello()) lane_->nudge();
   if (unconsumed == 0 || moved) {
     // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.
     schedule();

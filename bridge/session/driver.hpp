@@ -173,6 +173,10 @@ class SessionDriver final : private Carrier {
   std::size_t write_frame(const EncodedFrame& frame, const transport::WritableSpans& room);
   bool wants_room() const;
   bool has_spoken() const { return handshake_.turn() != 0; }
+  /// Host: attached, and the guest may not have heard of it.
+  bool waits_for_hello() const {
+    return phase_ == Phase::greeting && !terms_.standby && !heard_ && !has_spoken();
+  }
   void note_work();
   bool keep_looking();
   void wait_for_peer();
