@@ -133,6 +133,7 @@ asio::awaitable<void> GuestLink::run() {
   bool told = false;
   for (;;) {
     const auto wish = co_await read_wish();
+    peer_.probe_console();
     if (wish.state == WishState::present && !peer_.wants_vchan()) {
       co_await wish_changed_.wait();
       continue;

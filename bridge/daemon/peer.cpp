@@ -189,6 +189,13 @@ void Peer::set_console_present(bool present) {
   review();
 }
 
+void Peer::probe_console() {
+  const auto& driver = drivers_[index(LaneKind::console)];
+  if (!driver) return;
+  driver->lane().nudge();
+  driver->wake();
+}
+
 void Peer::force_lane(LaneForce force) {
   policy_.force(force);
   spdlog::info("{}: the lane is set to {} by hand", name_, to_string(force));

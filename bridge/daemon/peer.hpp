@@ -75,6 +75,9 @@ class Peer final : private LaneChooser {
   /// This side will have no vchan at all.
   bool refuses_vchan() const { return wish_ == LaneWish::console; }
   void set_console_present(bool present);
+  /// The other side's bridge may have begun anew: asks over the console whether it has. Otherwise a
+  /// silent session would not find out.
+  void probe_console();
   void force_lane(LaneForce force);
 
   /// The session, lane, channels, streams and counters parts of the status reply (docs/control.md).
