@@ -229,7 +229,7 @@ asio::awaitable<void> GuestLink::watch_wish(std::shared_ptr<bool> serving) {
     } else if (wish.state == WishState::absent) {
       peer_.end_session(ECONNRESET, "the host bridge has gone");
       peer_.stop_lane(LaneKind::vchan, "the host bridge has gone");
-    } else if (!peer_.wants_vchan() && !peer_.carries(LaneKind::vchan)) {
+    } else if (!peer_.wants_vchan() && !peer_.uses(LaneKind::vchan)) {
       peer_.stop_lane(LaneKind::vchan, "not wanted any more");
     }
     // The event of a change whose reading failed will not come again.

@@ -117,9 +117,7 @@ boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
   }
   limit_cut(reason, superseded);
   review();
-  for (const auto& other : drivers_) {
-    if (other) other->wake();  // one on standby may be due
-  }
+  wake_lanes();  // one on standby may be due
   if (kind == LaneKind::console) {
     ended.reset();
   } else if (abandoning_) {
@@ -219,9 +217,7 @@ void Peer::handle_carrying(SessionDriver& driver) {
     ++switches_;
   }
   driver.say_wish(wish_);
-  for (const auto& other : drivers_) {
-    if (other && other.get() != &driver) other->wake();  // it may have waited for this
-  }
+  wake_lanes();  // another may have waited for this
   spdlog::info("{}: the {} lane carries the session: {}", name_, driver.lane().kind(),
                policy_.why(since_, peer_wish_));
 }
@@ -241,6 +237,12 @@ void Peer::handle_pass(SessionDriver& driver) {
     policy_.observe(now, on_vchan, mux->period_volume(), on_vchan ? 0 : driver.backlog_bytes());
   }
   review();
+}
+
+void Peer::wake_lanes() {
+  for (const auto& driver : drivers_) {
+    if (driver) driver->wake();
+  }
 }
 
 // Draws the conclusions, and comes back when time alone may change them.

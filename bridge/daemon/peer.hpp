@@ -56,6 +56,10 @@ class Peer final : private LaneChooser {
   bool carries(LaneKind kind) const {
     return drivers_[index(kind)] && drivers_[index(kind)]->carries();
   }
+  /// The same, or about to.
+  bool uses(LaneKind kind) const {
+    return drivers_[index(kind)] && drivers_[index(kind)]->in_use();
+  }
   /// Whether the last lane of that kind that has ended ever had the session.
   bool lane_carried(LaneKind kind) const { return carried_[index(kind)]; }
   void stop_lane(LaneKind kind, std::string reason);
@@ -90,11 +94,13 @@ class Peer final : private LaneChooser {
   bool prefers_standby() override { return !wants_vchan_; }
   void handle_peer_wish(LaneWish wish) override;
   void handle_carrying(SessionDriver& driver) override;
+  void handle_no_answer() override { wake_lanes(); }
   void handle_pass(SessionDriver& driver) override;
 
   const SessionDriver* carrying() const;
   LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
   void review();
+  void wake_lanes();
   void limit_cut(const std::string& reason, bool superseded);
   boost::json::object describe_lane() const;
   boost::json::value describe_console() const;

@@ -22,6 +22,8 @@ constexpr std::uint64_t frames_per_pass = 512;
 constexpr std::size_t publish_bytes = 64 * 1024;
 /// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
 constexpr std::chrono::milliseconds stall_tick{250};
+/// How long a lane may wait for the answer to its HELLO before another may ask too.
+constexpr std::chrono::milliseconds asking_patience{1000};
 
 }  // namespace
 
@@ -40,6 +42,7 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
       phase_(session.role() == Role::host ? Phase::greeting : Phase::waiting),
       wake_up_(executor, lane_->wait_fd()),
       handshake_timer_(executor),
+      asking_timer_(executor),
       stall_timer_(executor),
       lane_timer_(executor),
       ended_(executor),
@@ -63,6 +66,7 @@ boost::asio::awaitable<std::string> SessionDriver::run() {
   schedule();
   while (phase_ != Phase::ended) co_await ended_.wait();
   handshake_timer_.cancel();
+  asking_timer_.cancel();
   stall_timer_.cancel();
   lane_timer_.cancel();
   // A REJECT is the peer's only explanation; it reads what was committed before the lane closed.
@@ -181,10 +185,16 @@ void SessionDriver::take_over_if_due() {
     if (chooser_ != nullptr && chooser_->prefers_standby()) session_.carrier()->leave();
     return;
   }
-  if (session_.state() == SessionState::none && session_.asking() != nullptr) return;
+  if (session_.asking() != nullptr) return;
   phase_ = Phase::greeting;
   session_.set_asking(this);
   handshake_.start();
+  asking_timer_.expires_after(asking_patience);
+  asking_timer_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive || session_.asking() != this) return;
+    session_.set_asking(nullptr);
+    if (chooser_ != nullptr) chooser_->handle_no_answer();
+  });
 }
 
 void SessionDriver::conclude_handshake() {

@@ -96,8 +96,8 @@ class Session {
   /// Host: false for a HELLO that is late: the same guest has said one after it, on another lane.
   bool take_turn(const RandomId& untrusted_instance, std::uint32_t untrusted_turn);
 
-  /// Guest: the lane that asks for a session while there is none. To ask on two would make the host
-  /// begin two, and break what had come to the first.
+  /// Guest: the lane that has asked for the session and has no answer yet. To ask on two could make
+  /// the host begin two, and break what had come to the first.
   const Carrier* asking() const { return asking_; }
   void set_asking(const Carrier* lane) { asking_ = lane; }
 
