@@ -41,10 +41,12 @@ struct Application {
   std::uint64_t partner_number = 0;
   bool sending_over = false;  ///< half-closed, closed, or its writes failed
   bool reading_over = false;
-  bool clean = true;                ///< nothing but what a direct socket would have shown
-  bool excused = false;             ///< the bridge it was connected to has died
+  bool clean = true;        ///< nothing but what a direct socket would have shown
+  bool excused = false;     ///< the bridge it was connected to has died
+  bool unanswered = false;  ///< for as long as a bridge waits for that
+  std::uint64_t began_ns = 0;
   bool left = false;                ///< without waiting for its partner
-  std::uint64_t breaks_before = 0;  ///< sessions of its guest that had ended when it began
+  std::uint64_t breaks_before = 0;  ///< what could break its stream and had happened when it began
   bool over() const { return !socket; }
 };
 
@@ -108,7 +110,9 @@ class Applications {
   void check_bytes(Application& reader, const std::byte* bytes, std::size_t count);
   void meet(Application& reader);
   void handle_end_of_file(Application& reader);
+  static void note_unanswered(Application& application);
   void check_break(const Application& reader) const;
+  std::uint64_t breaks(std::size_t guest) const;
   void handle_error(Application& application);
   void close(Application& application);
   void close_if_over(Application& application);

@@ -127,7 +127,7 @@ void World::settle() {
         {idle, guest->guest_config.lanes.policy.idle, guest->host_config.lanes.policy.idle});
   }
   run_for(static_cast<std::uint64_t>(idle.count()) * ms + quiet_ns);
-  for (const auto& guest : guests_) check_released(*guest);
+  check_lanes(mended_ns + vchan_recovery_ns);
   const std::uint64_t steps_before = steps_;
   run_for(quiet_ns);
   if (steps_ - steps_before > quiet_steps_max * guests_.size()) {

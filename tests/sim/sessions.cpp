@@ -49,8 +49,10 @@ void World::watch_sessions(Guest& guest) {
       }
       view.session = session.id();
       view.partner = session.id() == no_session ? no_session : session.peer().instance;
+      view.began_ns = env_.now_ns();
       view.cut_since_ns = 0;
       view.lanes = session.lanes();
+      if (side == Side::guest) guest.known.insert(session.id());
     }
     if (session.lanes() != view.lanes) {
       ++resumed_;
@@ -73,11 +75,14 @@ void World::handle_session_gone(Guest& guest, Side side, const View& view) {
     if (!partner_lives) return;               // it has died or was stopped, with what it knew
     if (guest.ended == view.session) return;  // as the other side has found already
   }
+  // The answer to the guest's HELLO was lost with its lane.
+  const bool unheard = side == Side::host && !guest.known.contains(view.session) &&
+                       env_.hindered_since(view.began_ns);
   const std::uint64_t waited = view.cut_since_ns == 0 ? 0 : env_.now_ns() - view.cut_since_ns;
   const std::uint64_t resume_ns = guest.host_config.timeouts.resume_ms * ms;
   const bool waited_in_vain =
       waited + late_ns >= resume_ns && env_.hindered_since(view.cut_since_ns);
-  if (waited_in_vain && !guest.spared) {
+  if ((waited_in_vain || unheard) && !guest.spared) {
     guest.ended = view.session;
     return;
   }
@@ -87,8 +92,7 @@ void World::handle_session_gone(Guest& guest, Side side, const View& view) {
                   guest.spared ? "I3" : "I2", guest.index, name_of(side), waited / ms, describe()));
 }
 
-// Which lane a guest has that does nothing. With xenlane's defaults it is the console.
-void World::check_released(Guest& guest) {
+bool World::wants_vchan(Guest& guest) const {
   bool console_wanted = false;
   bool vchan_wanted = !guest.has_console;
   for (const Side side : {Side::host, Side::guest}) {
@@ -98,18 +102,26 @@ void World::check_released(Guest& guest) {
     console_wanted |= set == "console" || (set == "auto" && mode == bridge::LaneMode::never);
     vchan_wanted |= set == "vchan" || (set == "auto" && mode == bridge::LaneMode::always);
   }
-  const bool wanted = vchan_wanted && !console_wanted;
-  bool offered = false;
-  for (const auto& link : hypervisor_->live_links()) {
-    offered |= link->domid() == guest.domid && link->offered();
-  }
-  if (offered && !wanted) {
-    throw Failure(
-        fmt::format("guest {} has nothing to do and keeps its vchan{}", guest.index, describe()));
-  }
-  if (wanted && !guest.vchan_missing && !guest.bridge->peer.carries(bridge::LaneKind::vchan)) {
-    throw Failure(
-        fmt::format("guest {} is to have a vchan and has none{}", guest.index, describe()));
+  return vchan_wanted && !console_wanted;
+}
+
+// Which lane a guest has that does nothing. With xenlane's defaults it is the console.
+void World::check_lanes(std::uint64_t deadline_ns) {
+  for (const auto& guest : guests_) {
+    const bool wanted = wants_vchan(*guest);
+    bool offered = false;
+    for (const auto& link : hypervisor_->live_links()) {
+      offered |= link->domid() == guest->domid && link->offered();
+    }
+    if (offered && !wanted) {
+      throw Failure(fmt::format("guest {} has nothing to do and keeps its vchan{}", guest->index,
+                                describe()));
+    }
+    if (!wanted || guest->vchan_missing) continue;
+    const auto has_vchan = [&] { return guest->bridge->peer.carries(bridge::LaneKind::vchan); };
+    const std::uint64_t now = env_.now_ns();
+    run_until(has_vchan, deadline_ns > now ? deadline_ns - now : 1,
+              fmt::format("I6: the vchan that guest {} is to have", guest->index));
   }
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -71,7 +72,8 @@ class World {
   struct View {
     bridge::RandomId instance{};  ///< its own process's
     bridge::RandomId session{};
-    bridge::RandomId partner{};      ///< instance of the other side's process
+    bridge::RandomId partner{};  ///< instance of the other side's process
+    std::uint64_t began_ns = 0;
     std::uint64_t cut_since_ns = 0;  ///< 0: a lane carries it
     std::uint32_t lanes = 0;
   };
@@ -86,8 +88,9 @@ class World {
     bool spared = false;  ///< meets no fault of its own: others' must not reach it
     bool has_console = false;
     bool vchan_missing = false;
-    View views[2];             ///< of its session, by role
-    bridge::RandomId ended{};  ///< the last session that has ended, on either side
+    View views[2];                     ///< of its session, by role
+    std::set<bridge::RandomId> known;  ///< sessions that the guest has learned of
+    bridge::RandomId ended{};          ///< the last session that has ended, on either side
     bridge::BridgeConfig guest_config;
     bridge::BridgeConfig host_config;
     std::unique_ptr<GuestProcess> bridge;
@@ -144,7 +147,8 @@ class World {
   // sessions.cpp: what becomes of sessions while lanes come and go
   void watch_sessions(Guest& guest);
   void handle_session_gone(Guest& guest, Side side, const View& view);
-  void check_released(Guest& guest);
+  bool wants_vchan(Guest& guest) const;
+  void check_lanes(std::uint64_t deadline_ns);
   BridgeProcess* process_of(Guest& guest, Side side) const;
 
   // promises.cpp: what must hold at any time, and in the end
