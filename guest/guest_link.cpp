@@ -121,6 +121,9 @@ asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
     spdlog::warn("xenstore: {} holds no usable wish; is another program using it?", host_node);
     co_return HostWish{};
   }
+  // A worker that has just begun asks for a lane of its own, and knows nothing of the console link
+  // that its forerunner had.
+  if (*epoch != std::exchange(wished_epoch_, *epoch)) peer_.nudge_lane(LaneKind::console);
   co_return HostWish{WishState::present, *host_domid, *epoch};
 }
 

@@ -98,7 +98,12 @@ boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
   DriverTimeouts timeouts{milliseconds(config_.timeouts.handshake_ms),
                           milliseconds(config_.timeouts.peer_stall_ms),
                           {}};
-  if (kind == LaneKind::vchan) timeouts.poll_max = poll_max(config_.vchan);
+  if (kind == LaneKind::vchan) {
+    timeouts.poll_max = poll_max(config_.vchan);
+  } else {
+    // The handshake is a few hundred bytes, which may have to be sent often where much is lost.
+    timeouts.handshake = std::max(timeouts.handshake, milliseconds(config_.console.give_up_ms));
+  }
   const LaneTerms terms = terms_of(kind, epoch);
   driver = std::make_unique<SessionDriver>(executor_, std::move(lane), session_, terms, timeouts,
                                            static_cast<StreamOwner&>(channels_),
@@ -165,6 +170,13 @@ void Peer::set_reason(std::string reason) {
 
 void Peer::stop_lane(LaneKind kind, std::string reason) {
   if (const auto& driver = drivers_[index(kind)]) driver->stop(std::move(reason));
+}
+
+void Peer::nudge_lane(LaneKind kind) {
+  const auto& driver = drivers_[index(kind)];
+  if (!driver) return;
+  driver->lane().nudge();
+  driver->wake();
 }
 
 void Peer::leave_lane(LaneKind kind, std::string reason) {

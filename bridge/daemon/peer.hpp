@@ -63,6 +63,8 @@ class Peer final : private LaneChooser {
   /// Whether the last lane of that kind that has ended ever had the session.
   bool lane_carried(LaneKind kind) const { return carried_[index(kind)]; }
   void stop_lane(LaneKind kind, std::string reason);
+  /// Something suggests that the other end is not what it was: asks it for a sign of life.
+  void nudge_lane(LaneKind kind);
   /// Stops it too, unless the peer has closed the lane: then what it left behind is read first.
   void leave_lane(LaneKind kind, std::string reason);
   /// Stops the vchan too, but it stays as it is (transport::abandon_vchan).

@@ -52,7 +52,8 @@ std::string channel(const std::string& name, const std::string& end, const std::
   return text + more + "\n";
 }
 
-World::World(const std::vector<std::string>& guests) {
+World::World(const std::vector<std::string>& guests, std::string sections)
+    : lanes(std::move(sections)) {
   char dir[] = "/tmp/xl-XXXXXX";
   if (::mkdtemp(dir) == nullptr) ADD_FAILURE() << "mkdtemp";
   dir_ = dir;
@@ -62,7 +63,9 @@ World::World(const std::vector<std::string>& guests) {
   std::vector<std::string> up{"up", "--dir", dir_ + "/x"};
   for (const auto& guest : guests) {
     up.insert(up.end(), {"--guest", guest});
-    guests_[guest.substr(0, guest.find(':'))];
+    const std::string name = guest.substr(0, guest.find(':'));
+    if (lanes != "none") up.insert(up.end(), {"--channel", name + ":org.xenlane.lane.0"});
+    guests_[name];
   }
   const Outcome outcome = xensim(up);
   EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -94,6 +97,10 @@ World::~World() {
 
 std::string World::host_config() const {
   std::string text = "[daemon]\nlog_level = \"debug\"\n" + timeouts;
+  const bool console = lanes != "none";
+  text += "[console]\nsocket = \"" +
+          (console ? dir_ + "/x/channel/{guest}/org.xenlane.lane.0" : lanes) + "\"\n";
+  if (console) text += lanes;
   for (const auto& [name, handler] : usual_services()) {
     text += channel("org.host." + name, "dial", service_path("host", name));
     text += channel("org.guest." + name, "listen");
@@ -103,6 +110,7 @@ std::string World::host_config() const {
 
 std::string World::guest_config(const std::string& guest) const {
   std::string text = "[daemon]\nlog_level = \"debug\"\n" + timeouts;
+  if (lanes != "none") text += lanes;
   for (const auto& [name, handler] : usual_services()) {
     text += channel("org.host." + name, "listen");
     text += channel("org.guest." + name, "dial", service_path(guest, name));
@@ -145,9 +153,10 @@ void World::start_host() {
 }
 
 void World::start_guest(const std::string& guest) {
-  guests_[guest].bridge = Process({program("xensim"), "exec", guest, "--", program("xenlane-guest"),
-                                   "--config", guest_config_path(guest)},
-                                  {"/dev/null", "/dev/null", dir_ + "/log." + guest});
+  std::vector<std::string> command{program("xensim"), "exec", guest, "--", "env"};
+  command.insert(command.end(), guest_environment.begin(), guest_environment.end());
+  command.insert(command.end(), {program("xenlane-guest"), "--config", guest_config_path(guest)});
+  guests_[guest].bridge = Process(command, {"/dev/null", "/dev/null", dir_ + "/log." + guest});
 }
 
 void World::stop_host() {

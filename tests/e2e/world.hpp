@@ -32,7 +32,9 @@ class World {
  public:
   /// Brings up the simulated Xen with these guests (NAME or NAME:DOMID) and the services; no daemon
   /// yet.
-  explicit World(const std::vector<std::string>& guests);
+  explicit World(const std::vector<std::string>& guests) : World(guests, "none") {}
+  /// The same with a console channel for each guest, and `lanes` in both configurations.
+  World(const std::vector<std::string>& guests, std::string lanes);
   World(const World&) = delete;
   World& operator=(const World&) = delete;
   ~World();
@@ -53,6 +55,10 @@ class World {
   std::string guest_config(const std::string& guest) const;
   /// The section of both that sets time limits: whoever is killed is not waited for long.
   std::string timeouts = "[timeouts]\nresume_ms = 1000\n";
+  /// More sections of both; "none" is for guests without a console channel.
+  std::string lanes;
+  /// NAME=VALUE for the guests' daemons.
+  std::vector<std::string> guest_environment;
   std::string host_config_path() const { return dir_ + "/host.toml"; }
   std::string guest_config_path(const std::string& guest) const {
     return dir_ + "/" + guest + ".toml";

@@ -32,6 +32,8 @@ void fuzz_xenstore_wire(Bytes input);
 void fuzz_config(Bytes input);
 void fuzz_names(Bytes input);
 void fuzz_control(Bytes input);
+void fuzz_console_scanner(Bytes input);
+void fuzz_console_packer(Bytes input);
 
 namespace {
 
@@ -55,7 +57,9 @@ constexpr std::array targets{Target{"ring_consume", fuzz_ring_consume},
                              Target{"xenstore_wire", fuzz_xenstore_wire, 800},
                              Target{"config", fuzz_config},
                              Target{"names", fuzz_names},
-                             Target{"control", fuzz_control}};
+                             Target{"control", fuzz_control},
+                             Target{"console_scanner", fuzz_console_scanner},
+                             Target{"console_packer", fuzz_console_packer}};
 
 constexpr std::size_t input_bytes_max = 4096;
 

@@ -76,7 +76,7 @@ void ConsoleLink::handle_opening(const LinkFrame& untrusted_frame, TimePoint now
     // The host has a link with a former life of this end. The answer ends it; the host's next life
     // is asked soon.
     syn_answer_to_ = untrusted_frame.from;
-    retries_ = 0;
+    backoff_ = 0;
     retry_at_ = now + link_retry_min;
   } else {
     open(untrusted_frame, now);
@@ -89,9 +89,7 @@ void ConsoleLink::open(const LinkFrame& untrusted_frame, TimePoint now) {
   peer_ = untrusted_frame.from;
   peer_flags_ = untrusted_frame.flags & (link_own_device | link_zstd);
   syn_due_ = false;
-  retries_ = 0;
-  retry_at_.reset();
-  progress_at_ = now;
+  note_progress(now);
 }
 
 void ConsoleLink::handle_of_another_life(const LinkFrame& untrusted_frame, TimePoint now) {
@@ -121,16 +119,17 @@ void ConsoleLink::handle_of_peer(const LinkFrame& untrusted_frame, TimePoint now
       break;
   }
   probing_ = false;
+  backoff_ = 0;
   const bool waited_for_bytes = sending_.has_unacknowledged();
   switch (sending_.handle(untrusted_frame, now)) {
     case SendWindow::Heard::impossible:
       fail("the peer acknowledged what was never sent");
       return;
     case SendWindow::Heard::progress:
-      heard(now);
+      note_progress(now);
       break;
     case SendWindow::Heard::nothing:
-      if (!waited_for_bytes) heard(now);
+      if (!waited_for_bytes) note_progress(now);
       break;
   }
   if (!untrusted_frame.payload.empty()) {
@@ -176,20 +175,23 @@ bool ConsoleLink::expects_answer() const {
   return sending_.has_unacknowledged() || probing_ || wants_release_;
 }
 
-void ConsoleLink::heard(TimePoint now) {
+void ConsoleLink::note_progress(TimePoint now) {
   progress_at_ = now;
-  retries_ = 0;
+  forget_retries();
+}
+
+void ConsoleLink::forget_retries() {
+  retries_ = backoff_ = 0;
   retry_at_.reset();
 }
 
 // Keeps a deadline for as long as an answer is expected, and none when none is.
 void ConsoleLink::watch(TimePoint now) {
   if (!expects_answer()) {
-    retries_ = 0;
-    retry_at_.reset();
+    forget_retries();
   } else if (!retry_at_) {
     if (retries_ == 0) progress_at_ = now;
-    retry_at_ = now + sending_.round_trip().retry_after(retries_);
+    retry_at_ = now + sending_.round_trip().retry_after(backoff_);
   }
 }
 
@@ -203,8 +205,8 @@ void ConsoleLink::handle_time(TimePoint now) {
   if (!due || now < *due) return;
   if (state_ == LinkState::opening) {
     syn_due_ = true;
-    ++retries_;
-    retry_at_ = now + std::min<RoundTrip::Duration>(link_retry_min * (1U << std::min(retries_, 5U)),
+    ++backoff_;
+    retry_at_ = now + std::min<RoundTrip::Duration>(link_retry_min * (1U << std::min(backoff_, 5U)),
                                                     link_retry_max);
     return;
   }
@@ -213,12 +215,13 @@ void ConsoleLink::handle_time(TimePoint now) {
     return;
   }
   ++retries_;
+  ++backoff_;
   if (sending_.has_unacknowledged()) {
     sending_.handle_timeout(now);
   } else {
     probe_due_ = probing_ = true;
   }
-  retry_at_ = now + sending_.round_trip().retry_after(retries_);
+  retry_at_ = now + sending_.round_trip().retry_after(backoff_);
 }
 
 LinkFrame ConsoleLink::frame_of(LinkFrameType type, std::uint32_t to) const {

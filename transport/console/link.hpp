@@ -90,7 +90,8 @@ class ConsoleLink {
   std::optional<LinkFrame> poll_opening(TimePoint now);
   std::optional<LinkFrame> poll_open(TimePoint now);
   bool expects_answer() const;
-  void heard(TimePoint now);
+  void note_progress(TimePoint now);
+  void forget_retries();
   void watch(TimePoint now);
 
   LinkSettings settings_;
@@ -114,7 +115,8 @@ class ConsoleLink {
   bool probing_ = false;  ///< a PROBE is unanswered
   bool wants_release_ = false;
   std::optional<TimePoint> retry_at_;
-  unsigned retries_ = 0;
+  unsigned backoff_ = 0;     ///< retries since a frame of the peer's came
+  unsigned retries_ = 0;     ///< since progress
   TimePoint progress_at_{};  ///< or since when an answer is expected
   LinkCounters counters_;
 };

@@ -1,4 +1,6 @@
-// How long an answer takes and how long to wait for one: RFC 6298, with its own limits. No clock.
+// How long an answer takes and how long to wait for one: RFC 6298, with its own limits, and
+// doubling at every other try only: a console loses bytes, but not because there are too many. No
+// clock.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +36,7 @@ class RoundTrip {
   /// How long to wait before sending again for the `tries`-th time, counted from 0.
   Duration retry_after(unsigned tries) const {
     Duration wait = std::clamp<Duration>(usual_max(), link_retry_min, link_retry_max);
-    for (; tries > 0 && wait < link_retry_max; --tries) wait *= 2;
+    for (; tries > 1 && wait < link_retry_max; tries -= 2) wait *= 2;
     return std::min<Duration>(wait, link_retry_max);
   }
 

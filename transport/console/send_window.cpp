@@ -18,7 +18,7 @@ std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, TimeP
   if (from == to) return std::nullopt;
   const std::size_t offset = from % link_window_bytes;
   const std::size_t size =
-      std::min({bytes_max, std::size_t{to - from}, std::size_t{link_window_bytes} - offset});
+      std::min({bytes_max, frame_bytes_, std::size_t{to - from}, link_window_bytes - offset});
   const Segment out{from, std::span(ring_).subspan(offset, size), again};
   from += static_cast<std::uint32_t>(size);
   if (again) {
@@ -39,12 +39,14 @@ SendWindow::Heard SendWindow::handle(const LinkFrame& untrusted_frame, TimePoint
     return Heard::impossible;
   }
   const bool progress = got != acknowledged_;
+  handle_arrived(got - acknowledged_);
   acknowledged_ = got;
   take_released(got - untrusted_frame.held, untrusted_frame.part);
   if (is_after(acknowledged_, again_from_)) again_from_ = acknowledged_;
   if (is_after(again_from_, again_to_)) again_to_ = again_from_;
+  hole_ = untrusted_frame.hole;
   if (progress) take_sample(now);
-  look_for_losses(progress, untrusted_frame.hole, now);
+  look_for_losses(progress, now);
   return progress ? Heard::progress : Heard::nothing;
 }
 
@@ -60,11 +62,11 @@ void SendWindow::take_sample(TimePoint now) {
   sampling_since_.reset();
 }
 
-void SendWindow::look_for_losses(bool progress, std::uint32_t hole, TimePoint now) {
-  if (hole != 0) {
+void SendWindow::look_for_losses(bool progress, TimePoint now) {
+  if (hole_ != 0) {
     timed_out_ = false;
     if (!was_sent_again(acknowledged_, now)) {
-      send_again(acknowledged_, acknowledged_ + hole, now);
+      send_again(acknowledged_, acknowledged_ + hole_, now);
     }
     return;
   }
@@ -76,14 +78,29 @@ void SendWindow::look_for_losses(bool progress, std::uint32_t hole, TimePoint no
 
 void SendWindow::handle_timeout(TimePoint now) {
   if (!has_unacknowledged()) return;
-  timed_out_ = true;
-  timed_out_at_ = next_;
-  const auto first = static_cast<std::uint32_t>(
-      std::min<std::size_t>(next_ - acknowledged_, link_text_payload_bytes_max));
-  send_again(acknowledged_, acknowledged_ + first, now);
+  std::uint32_t count = hole_;
+  if (hole_ == 0) {
+    timed_out_ = true;
+    timed_out_at_ = next_;
+    count = std::min<std::uint32_t>(next_ - acknowledged_, link_text_payload_bytes_max);
+  }
+  send_again(acknowledged_, acknowledged_ + count, now);
+}
+
+void SendWindow::handle_loss() {
+  frame_bytes_ = std::max(frame_bytes_ / 2, frame_payload_bytes_min);
+  arrived_ = 0;
+}
+
+void SendWindow::handle_arrived(std::uint32_t bytes) {
+  arrived_ += bytes;
+  if (arrived_ < frames_until_longer * frame_bytes_) return;
+  frame_bytes_ = std::min(2 * frame_bytes_, link_binary_payload_bytes_max);
+  arrived_ = 0;
 }
 
 void SendWindow::send_again(std::uint32_t from, std::uint32_t to, TimePoint now) {
+  handle_loss();
   again_from_ = repeated_from_ = from;
   again_to_ = repeated_to_ = to;
   repeated_at_ = now;

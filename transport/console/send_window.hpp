@@ -13,6 +13,11 @@
 
 namespace xenlane::transport {
 
+/// Where losses are many, frames are made this short but no shorter.
+inline constexpr std::size_t frame_payload_bytes_min = 64;
+/// So many frames must arrive without a loss before they are made longer again.
+inline constexpr std::size_t frames_until_longer = 16;
+
 /// How far the peer has released what it got: whole blocks before `position`, and `part` raw bytes
 /// of the block that begins there.
 struct LinkPlace {
@@ -45,7 +50,8 @@ class SendWindow {
   std::optional<Segment> poll(std::size_t bytes_max, TimePoint now);
   /// What a frame of the peer says about what it has.
   Heard handle(const LinkFrame& untrusted_frame, TimePoint now);
-  /// No answer in time: sends the first bytes that the peer does not have, to find out what it has.
+  /// No answer in time: sends again what the peer is known to lack, or else the first bytes that it
+  /// may lack, to find out.
   void handle_timeout(TimePoint now);
 
   /// Bytes were sent that the peer is not known to have.
@@ -58,7 +64,9 @@ class SendWindow {
   bool was_sent_again(std::uint32_t position, TimePoint now) const;
   void take_released(std::uint32_t position, std::uint16_t part);
   void take_sample(TimePoint now);
-  void look_for_losses(bool progress, std::uint32_t hole, TimePoint now);
+  void look_for_losses(bool progress, TimePoint now);
+  void handle_loss();
+  void handle_arrived(std::uint32_t bytes);
 
   std::array<std::byte, link_window_bytes> ring_{};
   // In this order, modulo 2^32: released, acknowledged, next, end.
@@ -67,6 +75,7 @@ class SendWindow {
   std::uint32_t next_ = 0;
   std::uint32_t end_ = 0;
 
+  std::uint32_t hole_ = 0;        ///< what the peer said last about the gap at acknowledged_
   std::uint32_t again_from_ = 0;  ///< waits to be sent again
   std::uint32_t again_to_ = 0;
   std::uint32_t repeated_from_ = 0;  ///< was sent again at repeated_at_, or waits to be
@@ -74,6 +83,10 @@ class SendWindow {
   TimePoint repeated_at_{};
   bool timed_out_ = false;          ///< and nothing was heard since that tells what was lost
   std::uint32_t timed_out_at_ = 0;  ///< what was sent before it
+
+  /// How much is risked in one frame: the longer, the likelier that a run of lost bytes hits it.
+  std::size_t frame_bytes_ = link_binary_payload_bytes_max;
+  std::size_t arrived_ = 0;  ///< since the last loss, or since frame_bytes_ grew
 
   RoundTrip round_trip_;
   std::optional<TimePoint> sampling_since_;  ///< one at a time, and none of what is sent again

@@ -92,9 +92,10 @@ class Cable : public testing::Test {
   template <typename Done>
   void run(Done done, std::chrono::seconds longest = 600s) {
     const TimePoint until = now + longest;
-    while (!done() && now < until) {
+    while (now < until) {
       transmit(*guest, to_host, to_guest);
       transmit(*host, to_guest, to_host);
+      if (done()) return;
       const auto next = next_event();
       if (!next || *next > until) break;
       now = std::max(now, *next);

@@ -65,6 +65,14 @@ TEST(Run, LeavesNeitherFoldersNorProcesses) {
   EXPECT_FALSE(is_running(sleeper)) << "a process of the guest is still there";
 }
 
+TEST(Run, ThatCannotStartLeavesNoFolder) {
+  const Folder tmp;
+  const std::string run = "TMPDIR=" + tmp.path + " " XENSIM_PROGRAM " run --guest a ";
+  EXPECT_EQ(shell(run + "--channel b:x -- true").code, 125) << "no such guest";
+  EXPECT_EQ(shell(run + "--guest a -- true").code, 125) << "a name twice";
+  EXPECT_TRUE(fs::is_empty(tmp.path));
+}
+
 /// Starts `run` with a command that says when it is there and then waits to be killed.
 pid_t start_run(const std::string& dir) {
   const pid_t pid = ::fork();
@@ -146,9 +154,9 @@ TEST(Exec, SetsTheEnvironmentOfTheDomain) {
   const Simulator sim("--guest a:9");
   const std::string dir = sim.dir() + "/dom/9";
   EXPECT_EQ(sim.xensim("exec a -- sh -c 'echo $XENSIM_DOMAIN $XENSTORED_PATH $XENSIM_HV"
-                       " $XENLANE_RUN_DIR'")
+                       " $XENLANE_RUN_DIR $XENLANE_DEV_DIR'")
                 .output,
-            "9 " + dir + "/xenstored " + dir + "/hv " + dir + "/run\n");
+            "9 " + dir + "/xenstored " + dir + "/hv " + dir + "/run " + dir + "/dev\n");
   EXPECT_EQ(sim.xensim("exec 9 -- sh -c 'exit 5'").code, 5);
   EXPECT_EQ(sim.xensim("exec a -- /no/such/program").code, 127);
   EXPECT_EQ(sim.xensim("exec b -- true").code, 125);

@@ -274,6 +274,7 @@ json::array Broker::list_channels(Domid domid) const {
                                     {"guest_open", state.is_open_in_guest},
                                     {"bytes_to_guest", state.counts.to_guest},
                                     {"bytes_to_host", state.counts.to_host},
+                                    {"backlog", state.backlog},
                                     {"dropped", state.counts.dropped}});
   }
   return channels;
@@ -309,9 +310,14 @@ void Broker::set(const json::object& request) {
     consoles_.set(domain->domid, key, text);
     return;
   }
+  if (key == "event-channels") {
+    if (text != "cut") throw std::runtime_error("event-channels can only be cut");
+    machine_.cut_event_channels(*domain);
+    return;
+  }
   if (key != "gntalloc-limit") {
     throw std::runtime_error(
-        fmt::format("no setting {}: there are gntalloc-limit and console...", key));
+        fmt::format("no setting {}: there are gntalloc-limit, event-channels and console...", key));
   }
   const std::optional<std::uint32_t> value = to_number(text);
   if (!value) throw std::runtime_error(fmt::format("{} is not a number of pages", text));
@@ -428,6 +434,8 @@ int run_broker(const BrokerOptions& options) {
     broker.run();
     return 0;
   } catch (const std::exception& error) {
+    error_code ignored;
+    if (options.remove_dir) std::filesystem::remove_all(options.layout.dir, ignored);
     say_ready(options.ready_fd, std::string(error.what()) + "\n");
     return 1;
   }

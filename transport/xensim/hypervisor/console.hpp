@@ -124,6 +124,8 @@ class Console {
   /// If this switches the console off, the client is gone.
   void set_faults(const ConsoleFaults& faults);
   const Counts& counts() const { return counts_; }
+  /// Bytes that QEMU keeps for a client.
+  std::size_t backlog() const { return backlog_.front().size(); }
 
  private:
   void handle_event();

@@ -63,13 +63,16 @@ class Tty {
     pollfd master{master_.get(), POLLIN, 0};
     return ::poll(&master, 1, 0) >= 0 && (master.revents & POLLHUP) == 0;
   }
-  /// Back to how a tty begins: cooked, with echo, and without input that nobody has read. Ends what
-  /// the pty holds of the guest's output, too, and returns how much that was.
-  std::size_t reset();
+  /// If no program has it open: back to how a tty begins, cooked, with echo, and without input that
+  /// nobody has read. `drops_output` forgets what was written, too; returns how much that was.
+  std::size_t reset_if_closed(bool drops_output);
   /// Programs that have it open read end-of-file from now on and fail to write with EIO.
   void hang_up() { master_.reset(); }
 
  private:
+  void lock(int is_locked) { ::ioctl(master_.get(), TIOCSPTLCK, &is_locked); }
+  std::size_t drop_output();
+
   UniqueFd master_;
   std::string slave_path_;
   termios beginning_{};
@@ -88,10 +91,22 @@ Tty::Tty() : master_(::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC))
     throw_errno("cannot open " + slave_path_);
 }
 
-std::size_t Tty::reset() {
-  // Set on the master, this is about the slave.
-  ::tcsetattr(master_.get(), TCSAFLUSH, &beginning_);
-  ::ioctl(master_.get(), TCFLSH, TCOFLUSH);
+std::size_t Tty::reset_if_closed(bool drops_output) {
+  if (is_open()) return 0;
+  // Somebody who opens it just now must not lose what he sets. Better that he cannot open it.
+  lock(1);
+  std::size_t dropped = 0;
+  if (!is_open()) {
+    // Done to the master, this is about the slave.
+    ::tcsetattr(master_.get(), TCSAFLUSH, &beginning_);
+    ::ioctl(master_.get(), TCFLSH, TCOFLUSH);
+    if (drops_output) dropped = drop_output();
+  }
+  lock(0);
+  return dropped;
+}
+
+std::size_t Tty::drop_output() {
   std::array<char, client_read_bytes_max> rest;
   std::size_t bytes = 0;
   for (ssize_t got = 0; (got = ::read(master_.get(), rest.data(), rest.size())) > 0;) {
@@ -133,13 +148,15 @@ class ConsoleServer::Channel : public std::enable_shared_from_this<Channel> {
   const ConsoleFaults& faults() const { return console_.faults(); }
   void set_faults(const ConsoleFaults& faults);
   ChannelState state() const {
-    return {place_, client_ != nullptr, tty_.is_open(), console_.counts()};
+    return {place_, client_ != nullptr, tty_.is_open(), console_.backlog(), console_.counts()};
   }
 
  private:
   void listen();
   void wait_to_accept();
   void wait_for_tty();
+  void take_edge();
+  void forget_opener();
   void wait_for_client();
   void wait_for_hang_up();
   void pump();
@@ -166,6 +183,7 @@ void ConsoleServer::Channel::start() {
   if (::symlink(tty_.slave_path().c_str(), place_.device.c_str()) != 0) {
     throw_errno("cannot make " + place_.device);
   }
+  take_edge();  // that of its having been closed before anybody could open it
   listen();
   wait_for_tty();
 }
@@ -240,13 +258,21 @@ void ConsoleServer::Channel::wait_for_tty() {
   tty_edges_.async_wait(asio::posix::stream_descriptor::wait_read,
                         [self = shared_from_this()](error_code error) {
                           if (error || self->is_closed_) return;
-                          epoll_event edge{};
-                          ::epoll_wait(self->tty_edges_.native_handle(), &edge, 1, 0);
+                          self->take_edge();
                           self->pump();
-                          if (!self->tty_.is_open())
-                            self->console_.handle_output_dropped(self->tty_.reset());
+                          self->forget_opener();
                           self->wait_for_tty();
                         });
+}
+
+void ConsoleServer::Channel::take_edge() {
+  epoll_event edge{};
+  ::epoll_wait(tty_edges_.native_handle(), &edge, 1, 0);
+}
+
+void ConsoleServer::Channel::forget_opener() {
+  const bool is_ring_full = console_.guest_room() == 0;
+  console_.handle_output_dropped(tty_.reset_if_closed(is_ring_full));
 }
 
 void ConsoleServer::Channel::pump() {

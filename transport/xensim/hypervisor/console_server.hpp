@@ -25,6 +25,7 @@ struct ChannelState {
   ChannelPlace place;
   bool has_client = false;
   bool is_open_in_guest = false;
+  std::size_t backlog = 0;  ///< bytes that QEMU keeps for a client
   Console::Counts counts;
 };
 

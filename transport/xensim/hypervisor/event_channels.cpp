@@ -144,15 +144,29 @@ void Machine::close_port_if_unused(Domain& domain, std::uint32_t port) {
   found->second.memory->area().generation[port].fetch_add(1);
   domain.ports.erase(found);
   if (remote == nullptr || remote_port == 0) return;
-  const auto far = remote->ports.find(remote_port);
-  if (far == remote->ports.end()) return;
   // The far end falls back to unbound, open to the same domain, and is not told (evtchn_close).
-  far->second.remote.reset();
-  far->second.remote_port = 0;
-  far->second.remote_domid = domain.domid;
-  PortMemory& memory = *far->second.memory;
-  memory.area().generation[remote_port].fetch_add(1);
-  rescue_port(memory.area(), memory.event_fd(), remote_port);
+  fall_back_to_unbound(*remote, remote_port, domain.domid);
+}
+
+void Machine::fall_back_to_unbound(Domain& domain, std::uint32_t port, Domid open_to) {
+  const auto found = domain.ports.find(port);
+  if (found == domain.ports.end()) return;
+  found->second.remote.reset();
+  found->second.remote_port = 0;
+  found->second.remote_domid = open_to;
+  PortMemory& memory = *found->second.memory;
+  memory.area().generation[port].fetch_add(1);
+  rescue_port(memory.area(), memory.event_fd(), port);
+}
+
+void Machine::cut_event_channels(Domain& domain) {
+  for (auto& [number, port] : domain.ports) {
+    const auto remote = port.remote.lock();
+    const std::uint32_t remote_port = port.remote_port;
+    if (remote == nullptr || remote_port == 0) continue;
+    fall_back_to_unbound(domain, number, remote->domid);
+    fall_back_to_unbound(*remote, remote_port, domain.domid);
+  }
 }
 
 }  // namespace xensim::hv

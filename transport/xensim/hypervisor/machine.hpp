@@ -184,6 +184,8 @@ class Machine {
   int unbind(Handle& handle, std::uint32_t port);
   int resolve(Handle& handle, std::uint32_t port, FarEnd& far_end);
   int restrict_to(Handle& handle, std::uint32_t domid);
+  /// A fault: both ends of every channel the domain has fall back to unbound and hear nothing more.
+  void cut_event_channels(Domain& domain);
 
  private:
   GrantRef add_grant(Domain& domain, Grant grant);
@@ -197,6 +199,7 @@ class Machine {
   void drop_notification_hold(Domain& domain, std::uint32_t port);
   void release_port(Domain& domain, std::uint32_t port);
   void close_port_if_unused(Domain& domain, std::uint32_t port);
+  static void fall_back_to_unbound(Domain& domain, std::uint32_t port, Domid open_to);
 
   std::map<Domid, std::shared_ptr<Domain>> domains_;
   std::uint32_t next_domid_ = 0;

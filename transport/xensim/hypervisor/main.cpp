@@ -188,9 +188,9 @@ void add_channel(std::vector<xensim::hv::GuestSpec>& guests, const std::string& 
   xensim::hv::check_channel_name(guest->channels.back());
 }
 
-xensim::hv::BrokerOptions broker_options(const Options& options, Layout layout) {
+/// All but the layout.
+xensim::hv::BrokerOptions broker_options(const Options& options) {
   xensim::hv::BrokerOptions result;
-  result.layout = std::move(layout);
   result.gntalloc_limit = options.gntalloc_limit;
   try {
     for (const std::string& guest : options.guests) {
@@ -226,16 +226,16 @@ int wait_for(pid_t child, const sigset_t& signals) {
 }
 
 int run(const Options& options) {
-  xensim::hv::BrokerOptions broker;
+  xensim::hv::BrokerOptions broker = broker_options(options);
   if (options.dir.empty()) {
     std::string pattern = (fs::temp_directory_path() / "xensim-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) {
       throw Failure{exit_launch, fmt::format("no folder {}: {}", pattern, std::strerror(errno))};
     }
-    broker = broker_options(options, layout_of(pattern));
+    broker.layout = layout_of(pattern);
     broker.remove_dir = true;
   } else {
-    broker = broker_options(options, layout_of(options.dir));
+    broker.layout = layout_of(options.dir);
   }
   const Layout layout = broker.layout;
   UniqueFd lifetime;
@@ -262,7 +262,9 @@ int run(const Options& options) {
 
 int up(const Options& options) {
   if (options.dir.empty()) throw Failure{exit_usage, "up needs --dir DIR"};
-  start_broker(broker_options(options, layout_of(options.dir)), nullptr);
+  xensim::hv::BrokerOptions broker = broker_options(options);
+  broker.layout = layout_of(options.dir);
+  start_broker(std::move(broker), nullptr);
   return 0;
 }
 
@@ -381,10 +383,11 @@ void add_options(CLI::App& command, const std::string& verb, Options& options) {
   if (verb == "set") {
     command
         .add_option("KEY", options.key,
-                    "gntalloc-limit, console, console-loss, console-echo, console-noise or "
-                    "console-limit")
+                    "gntalloc-limit, event-channels, console, console-loss, console-echo, "
+                    "console-noise or console-limit")
         ->required();
-    command.add_option("VALUE", options.value, "pages, on or off, permille, bytes")->required();
+    command.add_option("VALUE", options.value, "pages, cut, on or off, permille, bytes")
+        ->required();
   }
 }
 
