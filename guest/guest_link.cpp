@@ -121,9 +121,9 @@ asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
     spdlog::warn("xenstore: {} holds no usable wish; is another program using it?", host_node);
     co_return HostWish{};
   }
-  // A worker that has just begun asks for a lane of its own, and knows nothing of the console link
-  // that its forerunner had.
-  if (*epoch != std::exchange(wished_epoch_, *epoch)) peer_.nudge_lane(LaneKind::console);
+  // A worker that has just begun, or whose end of the console has, knows nothing of the link that
+  // there was, waits to be asked, and writes its wish again, which need not be another.
+  peer_.nudge_lane(LaneKind::console);
   co_return HostWish{WishState::present, *host_domid, *epoch};
 }
 
@@ -136,7 +136,6 @@ asio::awaitable<void> GuestLink::run() {
   bool told = false;
   for (;;) {
     const auto wish = co_await read_wish();
-    peer_.probe_console();
     if (wish.state == WishState::present && !peer_.wants_vchan()) {
       co_await wish_changed_.wait();
       continue;

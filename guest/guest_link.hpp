@@ -59,7 +59,6 @@ class GuestLink {
   transport::Domid domid_ = 0;
   std::string guest_name_;
   std::uint64_t epoch_ = 0;  ///< of the last ring offered
-  std::uint64_t wished_epoch_ = 0;  ///< what the host asked for when last looked
   bool superseded_ = false;  ///< the host has asked for a later one
   bool restored_ = false;    ///< the domain has been saved and restored since that was offered
 };

@@ -199,13 +199,6 @@ void Peer::set_console_present(bool present) {
   review();
 }
 
-void Peer::probe_console() {
-  const auto& driver = drivers_[index(LaneKind::console)];
-  if (!driver) return;
-  driver->lane().nudge();
-  driver->wake();
-}
-
 void Peer::force_lane(LaneForce force) {
   policy_.force(force);
   spdlog::info("{}: the lane is set to {} by hand", name_, to_string(force));
@@ -263,6 +256,7 @@ void Peer::review() {
   const LaneWish wish = policy_.wish(now);
   const bool wants = policy_.wants_vchan(now, peer_wish_);
   const bool changed = wish != wish_ || wants != wants_vchan_;
+  const bool missed = std::exchange(misses_console_, policy_.console_silent(now));
   wish_ = wish;
   wants_vchan_ = wants;
   if (changed) {
@@ -273,8 +267,8 @@ void Peer::review() {
       if (driver->carries()) driver->say_wish(wish_);
       driver->wake();
     }
-    if (lanes_changed_) lanes_changed_();
   }
+  if (lanes_changed_ && (changed || missed != misses_console_)) lanes_changed_();
   const auto next = policy_.next_review(now);
   if (!next || (review_due_ && *review_due_ <= *next)) return;
   review_due_ = next;

@@ -75,15 +75,15 @@ class Peer final : private LaneChooser {
   void set_reason(std::string reason);
 
   // --- which lane
-  /// `changed` is called when wants_vchan() or refuses_vchan() may say something else than before.
+  /// `changed` is called when wants_vchan(), refuses_vchan() or misses_console() may say something
+  /// else than before.
   void on_lanes_changed(std::function<void()> changed) { lanes_changed_ = std::move(changed); }
   bool wants_vchan() const { return wants_vchan_; }
   /// This side will have no vchan at all.
   bool refuses_vchan() const { return wish_ == LaneWish::console; }
+  /// There is a console, and its far end has not answered for a while.
+  bool misses_console() const { return misses_console_; }
   void set_console_present(bool present);
-  /// The other side's bridge may have begun anew: asks over the console whether it has. Otherwise a
-  /// silent session would not find out.
-  void probe_console();
   void force_lane(LaneForce force);
 
   /// The session, lane, channels, streams and counters parts of the status reply (docs/control.md).
@@ -119,6 +119,7 @@ class Peer final : private LaneChooser {
   LaneWish wish_ = LaneWish::none;
   LaneWish peer_wish_ = LaneWish::none;
   bool wants_vchan_ = false;
+  bool misses_console_ = false;
   std::chrono::steady_clock::time_point period_began_{};
   boost::asio::steady_timer review_timer_;
   std::optional<std::chrono::steady_clock::time_point> review_due_;
