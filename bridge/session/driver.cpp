@@ -22,8 +22,9 @@ constexpr std::uint64_t frames_per_pass = 512;
 constexpr std::size_t publish_bytes = 64 * 1024;
 /// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
 constexpr std::chrono::milliseconds stall_tick{250};
-/// How long a lane may wait for the answer to its HELLO before another may ask too.
-constexpr std::chrono::milliseconds asking_patience{1000};
+/// How long a lane may wait for the answer to its HELLO before another may ask too: longer than a
+/// console takes to send again what it has lost.
+constexpr std::chrono::milliseconds asking_patience{2000};
 
 }  // namespace
 

@@ -20,7 +20,7 @@ constexpr std::size_t ring_to_guest_bytes = 1024;
 constexpr std::size_t ring_to_host_bytes = 2048;
 /// What QEMU keeps, really; most runs have less, so that it matters.
 constexpr std::size_t kept_bytes_real = 1024 * 1024;
-/// Of a tty, and of what QEMU has read of its socket: as little as the kernel lets one ask for.
+/// What the product can write at once: as little as the kernel lets one ask for.
 constexpr int socket_buffer_bytes = 1;
 /// The longest run of bytes that is lost or comes twice.
 constexpr std::size_t run_bytes_max = 1500;
@@ -55,9 +55,7 @@ UniqueFd Cable::open(UniqueFd& end) {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
     throw Failure("socketpair");
   }
-  for (const int one : ends) {
-    ::setsockopt(one, SOL_SOCKET, SO_SNDBUF, &socket_buffer_bytes, sizeof socket_buffer_bytes);
-  }
+  ::setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &socket_buffer_bytes, sizeof socket_buffer_bytes);
   end.reset(ends[0]);
   return UniqueFd(ends[1]);
 }

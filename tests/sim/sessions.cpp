@@ -49,7 +49,7 @@ void World::watch_sessions(Guest& guest) {
       }
       view.session = session.id();
       view.partner = session.id() == no_session ? no_session : session.peer().instance;
-      view.began_ns = env_.now_ns();
+      view.began_ns = watched_ns_;
       view.cut_since_ns = 0;
       view.lanes = session.lanes();
       if (side == Side::guest) guest.known.insert(session.id());

@@ -167,6 +167,7 @@ bool World::round() {
     moved = true;
   }
   for (const auto& guest : guests_) watch_sessions(*guest);
+  watched_ns_ = env_.now_ns();
   moved |= applications_->step();
   if (rounds_ % 64 == 0) check_always();
   return moved;

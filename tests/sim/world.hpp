@@ -175,7 +175,8 @@ class World {
   std::uint64_t steps_ = 0;
   std::uint64_t steps_of_story_ = 0;
   std::uint64_t resumed_ = 0;
-  bool in_story_ = false;  ///< of a scripted run: its first session is up
+  std::uint64_t watched_ns_ = 0;  ///< when the sessions were last looked at
+  bool in_story_ = false;         ///< of a scripted run: its first session is up
   std::uint64_t rounds_ = 0;
   Domid next_domid_ = 1;
 };
