@@ -65,6 +65,19 @@ asio::awaitable<void> GuestLink::learn_identity() {
   backoff_.reset();
 }
 
+// Without an answer it is asked again: what is not there is believed for as long as this bridge
+// runs.
+asio::awaitable<std::optional<std::string>> GuestLink::read_surely(std::string path) {
+  for (;;) {
+    auto value = co_await store_.read(path);
+    if (value) co_return std::move(*value);
+    const int error = value.error().value();
+    if (error == ENOENT || error == EACCES) co_return std::nullopt;
+    spdlog::warn("xenstore: reading {}: {}", path, value.error().message());
+    co_await pause();
+  }
+}
+
 // The device of the channel that is configured, empty when there is none. The kernel numbers its
 // hvc devices as xenstore numbers the consoles (drivers/tty/hvc/hvc_xen.c); number 0 is the
 // kernel's own.
@@ -72,7 +85,7 @@ asio::awaitable<std::string> GuestLink::find_console() {
   if (config_.console.device == "none") co_return "";
   if (config_.console.device != "auto") co_return config_.console.device;
   for (int number = 1; number <= consoles_max; ++number) {
-    const auto name = co_await store_.read(fmt::format("device/console/{}/name", number));
+    const auto name = co_await read_surely(fmt::format("device/console/{}/name", number));
     if (name && *name == config_.console.channel) {
       const char* folder = std::getenv("XENLANE_DEV_DIR");
       co_return fmt::format("{}/hvc{}", folder != nullptr ? folder : "/dev", number);
@@ -108,8 +121,8 @@ asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
     spdlog::warn("xenstore: {} holds no usable wish; is another program using it?", host_node);
     co_return HostWish{};
   }
-  // A worker that has just begun says so here only, even if it wishes what its forerunner did; it
-  // knows nothing of that one's console link.
+  // A worker that has just begun, or whose end of the console has, knows nothing of the link that
+  // there was, waits to be asked, and writes its wish again, which need not be another.
   peer_.nudge_lane(LaneKind::console);
   co_return HostWish{WishState::present, *host_domid, *epoch};
 }
@@ -218,7 +231,7 @@ asio::awaitable<void> GuestLink::watch_wish(std::shared_ptr<bool> serving) {
     } else if (wish.state == WishState::absent) {
       peer_.end_session(ECONNRESET, "the host bridge has gone");
       peer_.stop_lane(LaneKind::vchan, "the host bridge has gone");
-    } else if (!peer_.wants_vchan() && !peer_.carries(LaneKind::vchan)) {
+    } else if (!peer_.wants_vchan() && !peer_.uses(LaneKind::vchan)) {
       peer_.stop_lane(LaneKind::vchan, "not wanted any more");
     }
     // The event of a change whose reading failed will not come again.

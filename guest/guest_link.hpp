@@ -38,6 +38,7 @@ class GuestLink {
   };
 
   boost::asio::awaitable<void> learn_identity();
+  boost::asio::awaitable<std::optional<std::string>> read_surely(std::string path);
   boost::asio::awaitable<std::string> find_console();
   boost::asio::awaitable<void> start_console();
   boost::asio::awaitable<HostWish> read_wish();

@@ -58,6 +58,18 @@ asio::awaitable<bool> WorkerLink::raise_wanted(std::uint64_t epoch) {
   }
 }
 
+// Whoever is at rest does not notice that the other end of the console began anew, and that end may
+// not speak before it is asked. A wish that is written again, as it was, makes the guest ask.
+asio::awaitable<bool> WorkerLink::knock() {
+  const bool missed = peer_.misses_console();
+  if (!missed || knocked_) {
+    knocked_ = missed;
+    co_return true;
+  }
+  knocked_ = true;
+  co_return co_await raise_wanted(wanted_);
+}
+
 asio::awaitable<WorkerLink::Pointer> WorkerLink::read_pointer() {
   const auto untrusted_pointer =
       co_await store_.read(fmt::format("{}/{}", domain_path(guest_), ring_pointer));
@@ -95,6 +107,7 @@ asio::awaitable<void> WorkerLink::run() {
   peer_.set_reason("waiting for the guest's bridge to offer a lane");
   for (;;) {
     const auto [known, epoch] = co_await read_pointer();
+    if (!co_await knock()) co_return;
     if (!epoch || *epoch < wanted_ || peer_.refuses_vchan()) {
       co_await wait_for_change(known);
       continue;

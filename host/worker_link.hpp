@@ -25,6 +25,8 @@ class WorkerLink {
 
  private:
   boost::asio::awaitable<bool> raise_wanted(std::uint64_t epoch);
+  /// Has the guest look at its console link when this end's is not answered.
+  boost::asio::awaitable<bool> knock();
   /// What the guest points to; `known` is false when xenstored did not answer.
   struct Pointer {
     bool known = true;
@@ -48,6 +50,7 @@ class WorkerLink {
   bool bad_pointer_told_ =
       false;  ///< since the last lane: a guest can write one as often as it likes
   std::uint64_t wanted_ = 1;
+  bool knocked_ = false;  ///< since the console answered last
 };
 
 }  // namespace xenlane::host

@@ -122,9 +122,7 @@ boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
   }
   limit_cut(reason, superseded);
   review();
-  for (const auto& other : drivers_) {
-    if (other) other->wake();  // one on standby may be due
-  }
+  wake_lanes();  // one on standby may be due
   if (kind == LaneKind::console) {
     ended.reset();
   } else if (abandoning_) {
@@ -228,6 +226,7 @@ void Peer::handle_carrying(SessionDriver& driver) {
     ++switches_;
   }
   driver.say_wish(wish_);
+  wake_lanes();  // another may have waited for this
   spdlog::info("{}: the {} lane carries the session: {}", name_, driver.lane().kind(),
                policy_.why(since_, peer_wish_));
 }
@@ -249,12 +248,19 @@ void Peer::handle_pass(SessionDriver& driver) {
   review();
 }
 
+void Peer::wake_lanes() {
+  for (const auto& driver : drivers_) {
+    if (driver) driver->wake();
+  }
+}
+
 // Draws the conclusions, and comes back when time alone may change them.
 void Peer::review() {
   const auto now = Clock::now();
   const LaneWish wish = policy_.wish(now);
   const bool wants = policy_.wants_vchan(now, peer_wish_);
   const bool changed = wish != wish_ || wants != wants_vchan_;
+  const bool missed = std::exchange(misses_console_, policy_.console_silent(now));
   wish_ = wish;
   wants_vchan_ = wants;
   if (changed) {
@@ -267,8 +273,8 @@ void Peer::review() {
       if (driver->carries()) driver->say_wish(wish_);
       driver->wake();
     }
-    if (lanes_changed_) lanes_changed_();
   }
+  if (lanes_changed_ && (changed || missed != misses_console_)) lanes_changed_();
   const auto next = policy_.next_review(now);
   if (!next || (review_due_ && *review_due_ <= *next)) return;
   review_due_ = next;

@@ -57,6 +57,10 @@ class Peer final : private LaneChooser {
   bool carries(LaneKind kind) const {
     return drivers_[index(kind)] && drivers_[index(kind)]->carries();
   }
+  /// The same, or about to.
+  bool uses(LaneKind kind) const {
+    return drivers_[index(kind)] && drivers_[index(kind)]->in_use();
+  }
   /// Whether the last lane of that kind that has ended ever had the session.
   bool lane_carried(LaneKind kind) const { return carried_[index(kind)]; }
   void stop_lane(LaneKind kind, std::string reason);
@@ -72,11 +76,14 @@ class Peer final : private LaneChooser {
   void set_reason(std::string reason);
 
   // --- which lane
-  /// `changed` is called when wants_vchan() or refuses_vchan() may say something else than before.
+  /// `changed` is called when wants_vchan(), refuses_vchan() or misses_console() may say something
+  /// else than before.
   void on_lanes_changed(std::function<void()> changed) { lanes_changed_ = std::move(changed); }
   bool wants_vchan() const { return wants_vchan_; }
   /// This side will have no vchan at all.
   bool refuses_vchan() const { return wish_ == LaneWish::console; }
+  /// There is a console, and its far end has not answered for a while.
+  bool misses_console() const { return misses_console_; }
   void set_console_present(bool present);
   void force_lane(LaneForce force);
 
@@ -90,11 +97,13 @@ class Peer final : private LaneChooser {
   bool prefers_standby() override { return !wants_vchan_; }
   void handle_peer_wish(LaneWish wish) override;
   void handle_carrying(SessionDriver& driver) override;
+  void handle_no_answer() override { wake_lanes(); }
   void handle_pass(SessionDriver& driver) override;
 
   const SessionDriver* carrying() const;
   LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
   void review();
+  void wake_lanes();
   void limit_cut(const std::string& reason, bool superseded);
   boost::json::object describe_lane() const;
   boost::json::value describe_console() const;
@@ -112,6 +121,7 @@ class Peer final : private LaneChooser {
   LaneWish peer_wish_ = LaneWish::none;
   bool wants_vchan_ = false;
   LogBudget wish_lines_;  ///< the peer may change its mind as often as it likes
+  bool misses_console_ = false;
   std::chrono::steady_clock::time_point period_began_{};
   boost::asio::steady_timer review_timer_;
   std::optional<std::chrono::steady_clock::time_point> review_due_;

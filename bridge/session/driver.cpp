@@ -24,6 +24,9 @@ constexpr std::size_t publish_bytes = 64 * 1024;
 constexpr std::chrono::milliseconds stall_tick{250};
 /// Ticks in a row in which the peer was at work and no event told of it: one may be lost, not all.
 constexpr unsigned unheard_ticks_max = 4;
+/// How long a lane may wait for the answer to its HELLO before another may ask too: longer than a
+/// console takes to send again what it has lost.
+constexpr std::chrono::milliseconds asking_patience{2000};
 
 InputStep frame_behind_leave() {
   return {0, Violation{"a frame behind LEAVE (protocol section 7.4)"}};
@@ -46,6 +49,7 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
       phase_(session.role() == Role::host ? Phase::greeting : Phase::waiting),
       wake_up_(executor, lane_->wait_fd()),
       handshake_timer_(executor),
+      asking_timer_(executor),
       stall_timer_(executor),
       lane_timer_(executor),
       ended_(executor),
@@ -55,6 +59,7 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
 SessionDriver::~SessionDriver() {
   *alive_ = false;
   if (session_.carrier() == this) session_.cut(false);
+  if (session_.asking() == this) session_.set_asking(nullptr);
   if (wake_up_.is_open()) wake_up_.release();  // the lane owns the descriptor
 }
 
@@ -68,6 +73,7 @@ boost::asio::awaitable<std::string> SessionDriver::run() {
   schedule();
   while (phase_ != Phase::ended) co_await ended_.wait();
   handshake_timer_.cancel();
+  asking_timer_.cancel();
   stall_timer_.cancel();
   lane_timer_.cancel();
   // A REJECT is the peer's only explanation; it reads what was committed before the lane closed.
@@ -100,6 +106,7 @@ void SessionDriver::end(std::string reason) {
   phase_ = Phase::ended;
   reason_ = std::move(reason);
   if (session_.carrier() == this) session_.cut(false);
+  if (session_.asking() == this) session_.set_asking(nullptr);
   ended_.raise();
 }
 
@@ -185,8 +192,16 @@ void SessionDriver::take_over_if_due() {
     if (chooser_ != nullptr && chooser_->prefers_standby()) session_.carrier()->leave();
     return;
   }
+  if (session_.asking() != nullptr) return;
   phase_ = Phase::greeting;
+  session_.set_asking(this);
   handshake_.start();
+  asking_timer_.expires_after(asking_patience);
+  asking_timer_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive || session_.asking() != this) return;
+    session_.set_asking(nullptr);
+    if (chooser_ != nullptr) chooser_->handle_no_answer();
+  });
 }
 
 void SessionDriver::conclude_handshake() {
@@ -206,6 +221,7 @@ void SessionDriver::conclude_handshake() {
   }
   phase_ = Phase::carrying;
   has_carried_ = true;
+  if (session_.asking() == this) session_.set_asking(nullptr);
   session_.mux()->set_quantum(terms_.pace.quantum_bytes);
   if (chooser_ != nullptr) chooser_->handle_carrying(*this);
   if (!agreement.resumed) owner_.handle_session_up();
@@ -498,7 +514,8 @@ void SessionDriver::limit_handshake() {
 
 void SessionDriver::watch_stall() {
   // A lane with a deadline looks after itself.
-  if (stall_watched_ || lane_->deadline() || lane_->unconsumed_bytes() == 0 ||
+  const bool owed = lane_->unconsumed_bytes() > 0 || waits_for_hello();
+  if (stall_watched_ || lane_->deadline() || !owed ||
       lane_->state() != transport::LaneState::open) {
     return;
   }
@@ -529,6 +546,7 @@ void SessionDriver::handle_stall_tick() {
     end("the peer is at work and none of its events arrives");
     return;
   }
+  if (waits_for_hello()) lane_->nudge();
   if (unconsumed == 0 || moved) {
     // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.
     schedule();

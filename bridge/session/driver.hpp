@@ -93,6 +93,8 @@ class LaneChooser {
   virtual bool prefers_standby() = 0;
   virtual void handle_peer_wish(LaneWish wish) = 0;
   virtual void handle_carrying(SessionDriver& driver) = 0;
+  /// A lane waits for the answer to its HELLO for too long: another may ask.
+  virtual void handle_no_answer() = 0;
   /// After each pass of the lane that carries the session, and when a lane opens.
   virtual void handle_pass(SessionDriver& driver) = 0;
 
@@ -123,6 +125,8 @@ class SessionDriver final : private Carrier {
   transport::Lane& lane() { return *lane_; }
   std::uint64_t epoch() const { return handshake_.epoch(); }
   bool carries() const { return phase_ == Phase::carrying; }
+  /// It has the session, or has asked for it.
+  bool in_use() const { return carries() || has_spoken(); }
   /// It had the session, then or now.
   bool has_carried() const { return has_carried_; }
   /// It ended because another lane has taken the session over.
@@ -173,6 +177,10 @@ class SessionDriver final : private Carrier {
   std::size_t write_frame(const EncodedFrame& frame, const transport::WritableSpans& room);
   bool wants_room() const;
   bool has_spoken() const { return handshake_.turn() != 0; }
+  /// Host: attached, and the guest may not have heard of it.
+  bool waits_for_hello() const {
+    return phase_ == Phase::greeting && !terms_.standby && !heard_ && !has_spoken();
+  }
   void note_work();
   bool keep_looking();
   void wait_for_peer();
@@ -194,6 +202,7 @@ class SessionDriver final : private Carrier {
   std::string reason_;
   boost::asio::posix::stream_descriptor wake_up_;
   boost::asio::steady_timer handshake_timer_;
+  boost::asio::steady_timer asking_timer_;
   boost::asio::steady_timer stall_timer_;
   boost::asio::steady_timer lane_timer_;
   transport::Signal ended_;

@@ -63,6 +63,8 @@ class LanePolicy {
   /// The console's far end answers.
   void set_console_open(bool open, Time now);
   bool console_open() const { return console_open_; }
+  /// There is one, and it has not answered for a while.
+  bool console_silent(Time now) const { return console_present_ && console_missed(now); }
 
   LaneWish wish(Time now) const;
   /// Whether a vchan should be there, given what the peer wishes.

@@ -97,6 +97,11 @@ class Session {
   /// And for one without a turn: 0 stands for no lane.
   bool take_turn(const RandomId& untrusted_instance, std::uint32_t untrusted_turn);
 
+  /// Guest: the lane that has asked for the session and has no answer yet. To ask on two could make
+  /// the host begin two, and break what had come to the first.
+  const Carrier* asking() const { return asking_; }
+  void set_asking(const Carrier* lane) { asking_ = lane; }
+
   // --- the pipe
   /// Session bytes put on a lane that the mux has just made.
   void count_sent(std::size_t count);
@@ -114,6 +119,7 @@ class Session {
   Greeting peer_;
   std::optional<Mux> mux_;
   Carrier* carrier_ = nullptr;
+  const Carrier* asking_ = nullptr;
   std::uint32_t turn_ = 0;  ///< the last one said or heard; lasts longer than a session
   RandomId turn_of_{};      ///< host: the guest process that said it
   std::uint32_t lanes_ = 0;

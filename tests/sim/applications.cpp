@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+
+#include "bridge/channel/channel_table.hpp"
 
 namespace xenlane::sim {
 
@@ -91,6 +94,8 @@ Application& Applications::add(std::size_t guest, Side side, const std::string& 
   added.channel = channel;
   added.script = script;
   added.socket = std::move(socket);
+  added.began_ns = environment()->now_ns();
+  added.breaks_before = breaks(guest);
   active_.push_back(id);
   if (finishing_) added.script.holds = false, added.script.reads = true;
   return added;
@@ -112,6 +117,7 @@ std::uint64_t Applications::open(std::size_t guest, Side side, const std::string
 void Applications::vanish(std::uint64_t id) {
   Application& application = all_.at(id);
   environment()->note("vanish", id);
+  application.left = true;
   close(application);
 }
 
@@ -149,6 +155,7 @@ bool Applications::turn(Application& application) {
   if (!application.over() && application.received >= application.script.closes_after &&
       !finishing_) {
     environment()->note("closes early", application.id, application.received);
+    application.left = true;
     close(application);
     moved = true;
   }
@@ -258,12 +265,51 @@ void Applications::handle_end_of_file(Application& reader) {
   environment()->note(clean ? "end of file" : "end of file, not clean", reader.id, reader.received);
   if (clean) return;
   reader.clean = false;
+  note_unanswered(reader);
+  check_break(reader);
   if (!reader.excused) ++early_ends_[{reader.guest, reader.side}];
 }
 
 void Applications::handle_error(Application& application) {
   environment()->note("read error", application.id, static_cast<std::uint64_t>(errno));
   application.clean = false;
+  note_unanswered(application);
+  check_break(application);
+}
+
+void Applications::note_unanswered(Application& application) {
+  const std::chrono::nanoseconds age(environment()->now_ns() - application.began_ns);
+  application.unanswered = application.received == 0 && age >= bridge::answer_wait_max;
+}
+
+// Sessions that have ended, and writes to a socket that the kernel had no memory for.
+std::uint64_t Applications::breaks(std::size_t guest) const {
+  const auto found = breaks_.find(guest);
+  const auto no_buffers = static_cast<std::size_t>(Fault::write_no_buffers);
+  return environment()->hits()[no_buffers] + (found == breaks_.end() ? 0 : found->second);
+}
+
+// A stream lasts for as long as its session and its two applications, whatever becomes of lanes.
+void Applications::check_break(const Application& reader) const {
+  const std::uint64_t now = breaks(reader.guest);
+  if (reader.partner == 0 || reader.left || reader.breaks_before != now) return;
+  const Application& partner = all_.at(reader.partner);
+  if (partner.left || partner.unanswered || partner.breaks_before != now) return;
+  throw Failure(
+      fmt::format("I2: the stream of applications {} and {} broke though its session "
+                  "went on: {} of {} bytes read",
+                  reader.id, partner.id, reader.received, partner.sent));
+}
+
+std::uint64_t Applications::incomplete() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, application] : all_) {
+    const auto partner = all_.find(application.partner);
+    const bool complete =
+        application.clean && partner != all_.end() && application.received == partner->second.sent;
+    if (!complete) ++count;
+  }
+  return count;
 }
 
 void Applications::close(Application& application) {
@@ -293,6 +339,7 @@ void Applications::drop_unpaired() {
   for (const std::uint64_t id : active_) {
     Application& application = all_.at(id);
     if (application.over() || application.partner != 0 || reader_of_.contains(id)) continue;
+    application.left = true;
     ++nameless_[application.guest];  // who meets it later reads its number and then its end
     close(application);
   }

@@ -41,8 +41,12 @@ struct Application {
   std::uint64_t partner_number = 0;
   bool sending_over = false;  ///< half-closed, closed, or its writes failed
   bool reading_over = false;
-  bool clean = true;     ///< nothing but what a direct socket would have shown
-  bool excused = false;  ///< the bridge it was connected to has died
+  bool clean = true;        ///< nothing but what a direct socket would have shown
+  bool excused = false;     ///< the bridge it was connected to has died
+  bool unanswered = false;  ///< for as long as a bridge waits for that
+  std::uint64_t began_ns = 0;
+  bool left = false;                ///< without waiting for its partner
+  std::uint64_t breaks_before = 0;  ///< what could break its stream and had happened when it began
   bool over() const { return !socket; }
 };
 
@@ -79,6 +83,8 @@ class Applications {
   void drop_unpaired();
   /// The bridge of that side has died: what ends now ends for a documented reason.
   void excuse(std::size_t guest, Side side);
+  /// A session of that guest's has ended, and with it all its streams.
+  void note_break(std::size_t guest) { ++breaks_[guest]; }
 
   const Application& at(std::uint64_t id) const { return all_.at(id); }
   std::size_t active() const { return active_.size(); }
@@ -90,6 +96,8 @@ class Applications {
   std::uint64_t nameless(std::size_t guest) { return nameless_[guest]; }
   std::uint64_t bytes_received() const { return bytes_received_; }
   std::uint64_t opened() const { return all_.size(); }
+  /// Those that did not both read and were read in full.
+  std::uint64_t incomplete() const;
   std::string describe_active() const;
 
  private:
@@ -102,6 +110,9 @@ class Applications {
   void check_bytes(Application& reader, const std::byte* bytes, std::size_t count);
   void meet(Application& reader);
   void handle_end_of_file(Application& reader);
+  static void note_unanswered(Application& application);
+  void check_break(const Application& reader) const;
+  std::uint64_t breaks(std::size_t guest) const;
   void handle_error(Application& application);
   void close(Application& application);
   void close_if_over(Application& application);
@@ -112,6 +123,7 @@ class Applications {
   std::vector<std::uint64_t> active_;
   std::map<std::pair<std::size_t, Side>, std::uint64_t> early_ends_;
   std::map<std::size_t, std::uint64_t> nameless_;
+  std::map<std::size_t, std::uint64_t> breaks_;
   std::set<std::size_t> spared_;
   std::map<std::size_t, std::uint64_t> bytes_max_;
   std::map<std::uint64_t, std::uint64_t> reader_of_;

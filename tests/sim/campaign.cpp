@@ -29,6 +29,7 @@ struct Totals {
   std::uint64_t connections = 0;
   std::uint64_t bytes = 0;
   std::uint64_t lanes = 0;
+  std::uint64_t resumed = 0;
   double virtual_seconds = 0;
   std::array<std::uint64_t, fault_count> hits{};
 
@@ -39,6 +40,7 @@ struct Totals {
     connections += other.connections;
     bytes += other.bytes;
     lanes += other.lanes;
+    resumed += other.resumed;
     virtual_seconds += other.virtual_seconds;
     for (std::size_t i = 0; i < fault_count; ++i) hits[i] += other.hits[i];
   }
@@ -63,6 +65,7 @@ Totals totals_of(const Result& result) {
           result.applications,
           result.bytes,
           result.sessions,
+          result.resumed,
           result.virtual_seconds,
           result.hits};
 }
@@ -120,9 +123,9 @@ void print(const Totals& totals, double seconds) {
   }
   fmt::print(
       "simulation: {} seeds, {} broken; {} of {} fault classes hit; {} connections, {:.0f} "
-      "MiB, {} lanes, {} steps, {:.0f} s of virtual time in {:.0f} s\n",
+      "MiB, {} vchans, {} resumptions, {} steps, {:.0f} s of virtual time in {:.0f} s\n",
       totals.seeds, totals.broken, classes, fault_count, totals.connections,
-      static_cast<double>(totals.bytes) / 1048576, totals.lanes, totals.steps,
+      static_cast<double>(totals.bytes) / 1048576, totals.lanes, totals.resumed, totals.steps,
       totals.virtual_seconds, seconds);
 }
 

@@ -8,7 +8,8 @@ namespace xenlane::sim {
 
 namespace {
 
-/// Name, and how often per million opportunities the fault strikes at most.
+/// Name, and how often per million opportunities the fault strikes at most; zero for what is drawn
+/// or comes about otherwise.
 struct Description {
   std::string_view name;
   std::uint32_t parts_per_million_max;
@@ -28,6 +29,20 @@ constexpr std::array<Description, fault_count> descriptions{{
     {"attach fails", 300'000},
     {"set-up times out", 100'000},
     {"smallest ring", 600'000},
+    {"no vchan at all", 0},
+    {"console: bytes lost", 100'000},
+    {"console: bytes repeated", 100'000},
+    {"console: log lines", 100'000},
+    {"console: echo", 200},
+    {"console: newlines mapped", 200},
+    {"console: stalled", 400},
+    {"console: dead", 150},
+    {"console: middle discarded", 0},
+    {"console: hung up", 300},
+    {"console: client dropped", 300},
+    {"no console", 0},
+    {"console only, by policy", 0},
+    {"lane set by hand", 1'000},
     {"guest bridge killed", 300},
     {"guest bridge stopped", 200},
     {"worker killed", 300},
@@ -59,6 +74,14 @@ constexpr std::array<Description, fault_count> descriptions{{
     {"call interrupted", 50'000},
     {"out of memory", 40},
 }};
+
+/// Whether a new lane may be late because of it.
+bool hinders(Fault fault) {
+  const auto within = [fault](Fault first, Fault last) { return fault >= first && fault <= last; };
+  return within(Fault::lane_cut, Fault::setup_timeout) ||
+         within(Fault::console_bytes_lost, Fault::console_client_dropped) ||
+         within(Fault::guest_bridge_killed, Fault::transaction_conflict);
+}
 
 }  // namespace
 
@@ -94,8 +117,13 @@ void Environment::draw_faults() {
     const bool drawn = below(16) < density;
     const std::uint32_t most = descriptions[i].parts_per_million_max;
     const auto drawn_rate = static_cast<std::uint32_t>(1 + below(most));
-    parts_per_million_[i] = drawn ? drawn_rate : 0;
+    parts_per_million_[i] = drawn && most > 0 ? drawn_rate : 0;
   }
+}
+
+void Environment::count(Fault fault) {
+  ++hits_[static_cast<std::size_t>(fault)];
+  if (hinders(fault)) hinder(now_ns_);
 }
 
 bool Environment::strikes(Fault fault) {

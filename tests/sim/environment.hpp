@@ -6,6 +6,7 @@
 // time, short reads, failing calls, memory) is answered in kernel.cpp from this environment.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -33,6 +34,22 @@ enum class Fault : std::uint8_t {
   attach_fails,
   setup_timeout,
   smallest_ring,
+  vchan_missing,
+  // the console
+  console_bytes_lost,
+  console_bytes_repeated,
+  console_log_lines,
+  console_echoes,
+  console_newlines_mapped,
+  console_stalled,
+  console_dead,
+  console_middle_discarded,
+  console_hung_up,
+  console_client_dropped,
+  console_missing,
+  // which lane
+  console_only,
+  lane_set_by_hand,
   // processes and domains
   guest_bridge_killed,
   guest_bridge_stopped,
@@ -104,7 +121,13 @@ class Environment {
   void allow_faults(bool allowed) { faults_allowed_ = allowed; }
   /// Whether the fault strikes at this opportunity; counted when it does.
   bool strikes(Fault fault);
-  void count(Fault fault) { ++hits_[static_cast<std::size_t>(fault)]; }
+  void count(Fault fault);
+  /// Until then something is in the way of a new lane.
+  void hinder(std::uint64_t until_ns) {
+    hindered_until_ns_ = std::max(hindered_until_ns_, until_ns);
+  }
+  /// Whether anything has been since then.
+  bool hindered_since(std::uint64_t time_ns) const { return hindered_until_ns_ > time_ns; }
   const std::array<std::uint64_t, fault_count>& hits() const { return hits_; }
   /// The k-th call of that kind from now on fails, and no other; for error-injection loops.
   void fail_call(Fault call, std::uint64_t k) { planned_ = {call, k}; }
@@ -137,6 +160,7 @@ class Environment {
   std::array<std::uint64_t, fault_count> hits_{};
   bool faults_allowed_ = false;
   std::optional<Planned> planned_;
+  std::uint64_t hindered_until_ns_ = 0;
   std::uint64_t now_ns_ = 1'000'000'000'000;  // a kernel that has run for a while
   std::uint64_t hash_ = 0xCBF29CE484222325U;
 };

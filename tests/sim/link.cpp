@@ -84,6 +84,7 @@ bool Link::carry(End from) {
   if (env.now_ns() < stalled_until_[from]) return false;
   if (strikes(Fault::link_stall)) {
     stalled_until_[from] = env.now_ns() + env.between(1, 3'000) * 1'000'000;
+    env.hinder(stalled_until_[from]);
     return false;
   }
   RingMemory& sent = rings_[from][0];

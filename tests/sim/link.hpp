@@ -38,6 +38,7 @@ class Link {
   /// Carries bytes and wake-ups. True when anything moved.
   bool step();
   bool attached() const { return ends_[client].used; }
+  bool offered() const { return ends_[server].live; }
   bool open() const { return attached() && ends_[server].live && ends_[client].live; }
   /// Whether one end has bytes that the other cannot see yet.
   bool carries_bytes() const;

@@ -28,8 +28,20 @@ void World::make_domain(Guest& guest, bool same_domid) {
   const std::string uuid = fmt::format("00000000-0000-0000-{:04}-{:012}", guest.index, guest.lives);
   store_->server.introduce({guest.domid, guest.name, uuid, 65536});
   store_->server.listen(guest.domid, store_path(guest));
+  lay_console(guest);
   guest.bridge_due_ns = env_.now_ns();
   env_.note("domain made", guest.index, guest.domid);
+}
+
+// As xl does for a channel: the node tells the guest which console it is, and QEMU listens.
+void World::lay_console(Guest& guest) {
+  if (guest.vchan_missing) hypervisor_->without_vchan.insert(guest.domid);
+  if (!guest.has_console) return;
+  hypervisor_->cables[guest.domid] = std::make_unique<Cable>(guest.spared);
+  hypervisor_->console_sockets[console_socket_of(guest.host_config, guest.name)] = guest.domid;
+  const std::string node = fmt::format("/local/domain/{}/device/console", guest.domid);
+  store_->server.write(node + "/0/type", "xenconsoled");
+  store_->server.write(node + "/1/name", guest.guest_config.console.channel);
 }
 
 // No code of the guest's runs any more, and nothing wakes the host but xenstored's announcement.
@@ -39,6 +51,7 @@ void World::destroy_domain(Guest& guest) {
     if (link->domid() == guest.domid) link->cut(true);
   }
   end_bridge(guest, true);
+  hypervisor_->cables.erase(guest.domid);
   guest.bridge_due_ns = 0;
   store_->server.remove(guest.domid);
   guest.exists = false;
@@ -52,7 +65,7 @@ void World::restore_domain(Guest& guest) {
     if (link->domid() == guest.domid) link->cut(true);
   }
   store_->server.remove(guest.domid);
-  end_worker(guest);
+  hypervisor_->cables.erase(guest.domid);  // which hangs up the guest's tty
   stop_serving(guest, false);
   guest.domid = next_domid_++;
   ++guest.lives;
@@ -60,13 +73,15 @@ void World::restore_domain(Guest& guest) {
   store_->server.introduce({guest.domid, guest.name, uuid, 65536});
   store_->server.listen(guest.domid, store_path(guest));
   if (guest.bridge) guest.bridge->domid = guest.domid;
+  lay_console(guest);
   serve_guest(guest);
 }
 
 void World::start_bridge(Guest& guest) {
   guest.bridge_due_ns = 0;
   fs::create_directories(guest.guest_config.run_dir);
-  guest.bridge = std::make_unique<GuestProcess>(guest.domid, guest.guest_config, store_path(guest));
+  guest.bridge = std::make_unique<GuestProcess>(guest.domid, guest.guest_config, store_path(guest),
+                                                guest.vchan_missing);
   guest.bridge->spared = guest.spared;
   env_.note("guest bridge started", guest.index);
 }
@@ -76,7 +91,12 @@ void World::end_bridge(Guest& guest, bool killed) {
   env_.note(killed ? "guest bridge killed" : "guest bridge stopped", guest.index);
   applications_->excuse(guest.index, Side::guest);
   guest.bad_endings[static_cast<std::size_t>(Side::guest)] += guest.bridge->bad_endings();
-  if (!killed) guest.bridge->peer.stop_session("shutting down");
+  Cable* cable = hypervisor_->cable_of(guest.domid);
+  if (!killed) {
+    guest.bridge->peer.end_session(ECONNRESET, "shutting down");
+  } else if (cable != nullptr) {
+    cable->silence_tty();
+  }
   // Who is killed leaves his socket files behind: they are out of reach while he is taken apart.
   const std::string aside = guest.guest_config.run_dir + ".aside";
   std::error_code ignored;
@@ -110,18 +130,24 @@ void World::start_worker(Guest& guest) {
   env_.note("worker started", guest.index);
 }
 
-void World::end_worker(Guest& guest) {
+void World::end_worker(Guest& guest, bool killed) {
   if (!guest.worker) return;
-  env_.note("worker ended", guest.index);
+  env_.note(killed ? "worker killed" : "worker stopped", guest.index);
   applications_->excuse(guest.index, Side::host);
   guest.bad_endings[static_cast<std::size_t>(Side::host)] += guest.worker->bad_endings();
+  Cable* cable = hypervisor_->cable_of(guest.domid);
+  if (!killed) {
+    guest.worker->peer.end_session(ECONNRESET, "shutting down");
+  } else if (cable != nullptr) {
+    cable->silence_client();
+  }
   guest.worker.reset();
   guest.worker_due_ns = env_.now_ns() + env_.between(1, 500) * ms;
 }
 
 void World::stop_serving(Guest& guest, bool orderly) {
   applications_->excuse(guest.index, Side::host);  // those in the backlog too
-  end_worker(guest);
+  end_worker(guest, !orderly);
   guest.worker_due_ns = 0;
   guest.listeners.clear();
   guest.host_files.reset();
@@ -133,7 +159,7 @@ void World::keep_alive(Guest& guest) {
   const std::uint64_t now = env_.now_ns();
   const auto due = [now](std::uint64_t when) { return when != 0 && now >= when; };
   if (guest.bridge && guest.bridge->dead) end_bridge(guest, true);
-  if (guest.worker && guest.worker->dead) end_worker(guest);
+  if (guest.worker && guest.worker->dead) end_worker(guest, true);
   if (due(guest.noticed_due_ns)) {
     guest.noticed_due_ns = 0;
     stop_serving(guest, false);
@@ -148,8 +174,27 @@ void World::keep_alive(Guest& guest) {
   if (guest.host_files && !guest.worker && due(guest.worker_due_ns)) start_worker(guest);
 }
 
-void World::cut_links(bool unheard) {
-  for (const auto& link : hypervisor_->live_links()) link->cut(unheard);
+// Of the lane that its session is on; every other time the console is cut at the host's end.
+void World::cut_carrier(Guest& guest) {
+  Cable* cable = hypervisor_->cable_of(guest.domid);
+  if (cable != nullptr && guest.bridge->peer.carries(bridge::LaneKind::console)) {
+    if (steps_ % 2 == 0) {
+      cable->hang_up_tty();
+    } else {
+      cable->drop_client();
+    }
+    return;
+  }
+  for (const auto& link : hypervisor_->live_links()) link->cut(false);
+}
+
+// As `xenlane lane` does, on one of the sides.
+void World::set_lane(Guest& guest) {
+  BridgeProcess* process = process_of(guest, env_.one_in(2) ? Side::host : Side::guest);
+  if (process == nullptr) return;
+  const auto force = static_cast<bridge::LaneForce>(env_.below(guest.has_console ? 3 : 2));
+  env_.note("lane set by hand", guest.index, static_cast<std::uint64_t>(force));
+  process->peer.force_lane(force);
 }
 
 void World::strike() {
@@ -160,6 +205,7 @@ void World::strike() {
     if (link->carries_bytes() && env_.strikes(Fault::lane_cut_in_frame)) link->cut(false);
     if (env_.strikes(Fault::lane_cut_unheard)) link->cut(true);
   }
+  for (const auto& [domid, cable] : hypervisor_->cables) cable->strike();
   for (const auto& guest : guests_) {
     if (!guest->spared) strike_guest(*guest);
   }
@@ -172,11 +218,13 @@ void World::strike() {
 
 void World::strike_guest(Guest& guest) {
   const auto for_a_while = [this](std::uint64_t most_ms) {
-    return env_.now_ns() + env_.between(1, most_ms) * ms;
+    const std::uint64_t until = env_.now_ns() + env_.between(1, most_ms) * ms;
+    env_.hinder(until);
+    return until;
   };
   if (guest.bridge && env_.strikes(Fault::guest_bridge_killed)) end_bridge(guest, true);
   if (guest.bridge && env_.strikes(Fault::guest_bridge_stopped)) end_bridge(guest, false);
-  if (guest.worker && env_.strikes(Fault::worker_killed)) end_worker(guest);
+  if (guest.worker && env_.strikes(Fault::worker_killed)) end_worker(guest, true);
   if (guest.host_files && env_.strikes(Fault::host_stopped)) {
     stop_serving(guest, true);
     guest.worker_due_ns = for_a_while(3'000);
@@ -192,6 +240,7 @@ void World::strike_guest(Guest& guest) {
   }
   if (guest.exists && guest.bridge && env_.strikes(Fault::guest_restored)) restore_domain(guest);
   if (guest.exists && env_.strikes(Fault::guest_destroyed)) destroy_domain(guest);
+  if (env_.strikes(Fault::lane_set_by_hand)) set_lane(guest);
   const Side side = env_.one_in(2) ? Side::host : Side::guest;
   if (applications_->serves(guest.index, side)) {
     if (env_.strikes(Fault::no_listener)) applications_->stop_serving(guest.index, side);
@@ -207,7 +256,11 @@ void World::strike_guest(Guest& guest) {
 void World::strike_store() {
   const std::string socket = folder_ + "/xs-host";
   if (store_->answers) {
-    const auto lasts = [this] { return env_.now_ns() + env_.between(1, 8'000) * ms; };
+    const auto lasts = [this] {
+      const std::uint64_t until = env_.now_ns() + env_.between(1, 8'000) * ms;
+      env_.hinder(until);
+      return until;
+    };
     if (env_.strikes(Fault::store_mute)) {
       mute_until_ns_ = lasts();
       env_.note("xenstored is mute");
@@ -251,6 +304,7 @@ void World::mend() {
   env_.allow_faults(false);
   applications_->busy_until(0);
   for (const auto& link : hypervisor_->live_links()) link->mend();
+  for (const auto& [domid, cable] : hypervisor_->cables) cable->mend();
   mute_until_ns_ = 0;
   gone_until_ns_ = gone_until_ns_ == 0 ? 0 : 1;
   strike_store();
@@ -258,6 +312,13 @@ void World::mend() {
     for (Process* process :
          {static_cast<Process*>(guest->bridge.get()), static_cast<Process*>(guest->worker.get())}) {
       if (process != nullptr) process->frozen_until_ns = 0;
+    }
+    // Much may be under way, too much for a console alone.
+    for (const Side side : {Side::host, Side::guest}) {
+      BridgeProcess* process = process_of(*guest, side);
+      if (process == nullptr || !may_have_vchan(*guest)) continue;
+      const bool to_console = process->peer.status().at("lane").at("set") == "console";
+      if (to_console) process->peer.force_lane(bridge::LaneForce::automatic);
     }
     for (const Side side : {Side::host, Side::guest}) applications_->serve(guest->index, side);
   }

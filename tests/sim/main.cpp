@@ -25,10 +25,10 @@ int run_one(const Options& options, bool log) {
   std::fflush(stdout);
   const Result result = simulate(options);
   fmt::print(
-      "{} steps, {:.3f} s of virtual time, {} connections, {} bytes, {} lanes\n"
+      "{} steps, {:.3f} s of virtual time, {} connections, {} bytes, {} vchans, {} resumptions\n"
       "trace {:016x}\n",
       result.steps, result.virtual_seconds, result.applications, result.bytes, result.sessions,
-      result.trace_hash);
+      result.resumed, result.trace_hash);
   if (result.failure.empty()) return 0;
   fmt::print("BROKEN: {}\n", result.failure);
   return 1;
@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   std::string call;
   std::uint64_t nth = 1;
   bool log = false;
+  std::string lanes = "vchan";
   app.add_option("--seed", seed, "run this one, in this process");
   app.add_option("--seeds", campaign.count, "how many to run (default 2000)");
   app.add_option("--from", first, "the first of them (default: a random one)");
@@ -57,6 +58,8 @@ int main(int argc, char** argv) {
                  "with --seed: the scripted story, its lane cut after that many steps");
   app.add_option("--call", call, "with --seed: the scripted story, a call of this kind fails");
   app.add_option("--nth", nth, "which of those calls (default 1)");
+  app.add_option("--lanes", lanes,
+                 "with --cut and --call: vchan (default), beside, console or on_demand");
   app.footer(examples);
   try {
     app.parse(argc, argv);
@@ -69,6 +72,12 @@ int main(int argc, char** argv) {
     options.print_trace = trace;
     options.random = !cut && call.empty();
     options.cut_after_steps = cut;
+    const auto known = parse_lanes(lanes);
+    if (!known) {
+      fmt::print(stderr, "xenlane-sim: --lanes {}: vchan, beside, console or on_demand\n", lanes);
+      return 2;
+    }
+    options.lanes = *known;
     if (!call.empty()) {
       const auto fault = parse_fault(call);
       if (!fault) {

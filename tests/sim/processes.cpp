@@ -5,7 +5,9 @@
 
 #include <boost/asio/co_spawn.hpp>
 
+#include "bridge/cli/exit_codes.hpp"
 #include "transport/base/spawn.hpp"
+#include "transport/console/console_opener.hpp"
 
 namespace xenlane::sim {
 
@@ -25,12 +27,18 @@ bool Process::step() {
     } catch (const Failure&) {
       throw;
     } catch (const std::exception& uncaught) {
-      environment()->note(uncaught.what());
-      if (spared) throw Failure(name + " died of " + uncaught.what());
-      worked = dead = true;
+      worked = die_of(uncaught.what());
+    } catch (const bridge::StartFailure& uncaught) {
+      worked = die_of(uncaught.what);
     }
   });
   return worked;
+}
+
+bool Process::die_of(const std::string& what) {
+  environment()->note(what);
+  if (spared) throw Failure(name + " died of " + what);
+  return dead = true;
 }
 
 Hypervisor*& hypervisor() {
@@ -45,6 +53,11 @@ std::vector<std::shared_ptr<Link>> Hypervisor::live_links() {
   }
   std::erase_if(links, [](const auto& link) { return link.expired(); });
   return live;
+}
+
+Cable* Hypervisor::cable_of(Domid domid) {
+  const auto found = cables.find(domid);
+  return found == cables.end() ? nullptr : found->second.get();
 }
 
 BridgeProcess::BridgeProcess(std::string process_name, Domid process_domid,
@@ -79,7 +92,7 @@ std::uint64_t BridgeProcess::bad_endings() const {
 }
 
 GuestProcess::GuestProcess(Domid process_domid, const bridge::BridgeConfig& bridge,
-                           const std::string& store_path)
+                           const std::string& store_path, bool vchan_missing)
     : BridgeProcess(fmt::format("guest bridge {}", process_domid), process_domid, bridge,
                     store_path, bridge::Role::guest, "host"),
       files(bridge.run_dir),
@@ -87,6 +100,7 @@ GuestProcess::GuestProcess(Domid process_domid, const bridge::BridgeConfig& brid
   for (const auto* channel : channels_for(bridge, "")) {
     add_channel(peer.channels(), files, *channel);
   }
+  if (vchan_missing) link.set_vchan_trouble({bridge::exit_too_few_grants, "no vchan here"});
   asio::co_spawn(context.get_executor(), link.run(), transport::or_throw);
 }
 
@@ -95,7 +109,9 @@ WorkerProcess::WorkerProcess(Domid guest, const bridge::BridgeConfig& bridge,
                              const Listeners& inherited)
     : BridgeProcess(fmt::format("worker for {}", guest), 0, bridge, store_path, bridge::Role::host,
                     guest_name),
-      link(context.get_executor(), store, peer, bridge, guest, guest_name) {
+      link(context.get_executor(), store, peer, bridge, guest, guest_name),
+      console(context.get_executor(), peer, transport::ConsoleEnd::host, bridge, true,
+              console_socket_of(bridge, guest_name), transport::connect_console_socket) {
   for (const auto* channel : channels_for(bridge, guest_name)) {
     transport::UniqueFd listener;
     for (const auto& [channel_name, fd] : inherited) {
@@ -105,6 +121,9 @@ WorkerProcess::WorkerProcess(Domid guest, const bridge::BridgeConfig& bridge,
     }
     const std::string path = bridge.run_dir + '/' + guest_name + '/' + channel->name.text();
     peer.channels().add(*channel, listener ? path : std::string(), std::move(listener));
+  }
+  if (!console_socket_of(bridge, guest_name).empty()) {
+    asio::co_spawn(context.get_executor(), console.run(), transport::or_throw);
   }
   asio::co_spawn(context.get_executor(), link.run(), [this](const std::exception_ptr& exception) {
     transport::or_throw(exception);

@@ -7,14 +7,18 @@
 #include <boost/asio/io_context.hpp>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "bridge/daemon/config.hpp"
+#include "bridge/daemon/console_keeper.hpp"
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/peer.hpp"
 #include "guest/guest_link.hpp"
 #include "host/worker_link.hpp"
+#include "tests/sim/cable.hpp"
 #include "tests/sim/environment.hpp"
 #include "tests/sim/link.hpp"
 #include "transport/xensim/store/server.hpp"
@@ -42,6 +46,9 @@ struct Process {
   std::uint64_t frozen_until_ns = 0;
   bool dead = false;
   bool spared = false;  ///< its calls do not fail
+
+ private:
+  bool die_of(const std::string& what);
 };
 
 /// Runs something as that process: what it asks of the kernel is the environment's to answer.
@@ -74,7 +81,10 @@ struct StoreProcess : Process {
   bool answers = true;
 };
 
-/// The part of Xen that the bridges see by way of libxenvchan: which rings are on offer.
+/// What a guest calls the console that is for xenlane.
+inline constexpr std::string_view tty_path = "/dev/hvc1";
+
+/// The part of Xen that the bridges see by way of libxenvchan: which rings are on offer. And QEMU.
 struct Hypervisor {
   explicit Hypervisor(StoreProcess& xenstored) : store(xenstored) {}
 
@@ -83,9 +93,14 @@ struct Hypervisor {
   std::vector<std::weak_ptr<Link>> links;
   std::uint64_t links_made = 0;
   std::vector<std::unique_ptr<transport::Lane>> abandoned;
+  std::set<Domid> without_vchan;
+  std::map<Domid, std::unique_ptr<Cable>> cables;
+  std::map<std::string, Domid> console_sockets;  ///< QEMU's, by path
 
   /// Links that somebody still holds an end of.
   std::vector<std::shared_ptr<Link>> live_links();
+  /// That domain's console channel; null when it has none.
+  Cable* cable_of(Domid domid);
 };
 
 /// The hypervisor of the simulation under way.
@@ -108,7 +123,7 @@ struct BridgeProcess : Process {
 
 struct GuestProcess final : BridgeProcess {
   GuestProcess(Domid process_domid, const bridge::BridgeConfig& bridge,
-               const std::string& store_path);
+               const std::string& store_path, bool vchan_missing);
   bridge::ListenerFiles files;
   guest::GuestLink link;
 };
@@ -120,6 +135,7 @@ struct WorkerProcess final : BridgeProcess {
   WorkerProcess(Domid guest, const bridge::BridgeConfig& bridge, const std::string& store_path,
                 const std::string& guest_name, const Listeners& inherited);
   host::WorkerLink link;
+  bridge::ConsoleKeeper console;
 };
 
 }  // namespace xenlane::sim

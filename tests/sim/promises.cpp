@@ -2,6 +2,9 @@
 // single reader can see are checked where bytes are read (applications.cpp); here is the rest.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include "tests/sim/world.hpp"
 
 namespace xenlane::sim {
@@ -9,11 +12,14 @@ namespace xenlane::sim {
 namespace {
 
 constexpr std::uint64_t s = 1'000'000'000;
+constexpr std::uint64_t ms = s / 1'000;
 
-/// I6: service is back within this after the last fault has ended.
-constexpr std::uint64_t recovery_ns = 10 * s;
+/// I6: service is back within this after the last fault has ended, by what there is.
+constexpr std::uint64_t vchan_recovery_ns = 10 * s;
+constexpr std::uint64_t console_recovery_ns = 30 * s;
 /// How long the applications of the time of faults may take to come to their ends.
-constexpr std::uint64_t endings_ns = 30 * s;
+constexpr std::uint64_t vchan_endings_ns = 30 * s;
+constexpr std::uint64_t console_endings_ns = 90 * s;
 /// How long the model waits before it gives up on partners that have not come.
 constexpr std::uint64_t pairing_ns = 5 * s;
 /// After each partner for a port: its stream has to be asked for, and a wake-up may be lost.
@@ -21,6 +27,8 @@ constexpr std::uint64_t pairing_pause_ns = s / 10;
 constexpr std::uint64_t quiet_ns = 2 * s;
 /// Things that may happen in that time in a bridge and a worker that have nothing to do.
 constexpr std::uint64_t quiet_steps_max = 12;
+/// And where a vchan is asked for again and again that cannot be had.
+constexpr std::uint64_t trying_steps_max = 80;
 /// Nodes in xenstore that one guest's bridge may own: a ring or two, their folders, the pointer.
 constexpr std::size_t nodes_max = 24;
 
@@ -49,12 +57,6 @@ void World::check_always() {
     if (const auto nodes = store_->server.usage(guest->domid).nodes; nodes > nodes_max) {
       throw Failure(fmt::format("I4: guest {} owns {} nodes in xenstore", guest->index, nodes));
     }
-    const bool up = guest->bridge && guest->bridge->peer.session_up();
-    if (guest->spared && guest->was_up && !up) {
-      throw Failure(
-          fmt::format("I3: guest {} lost its session to the faults of others", guest->index));
-    }
-    guest->was_up = guest->was_up || up;
   }
 }
 
@@ -72,19 +74,27 @@ void World::check_endings(Guest& guest) {
   }
 }
 
+std::uint64_t World::recovery_ns(const Guest& guest) const {
+  return may_have_vchan(guest) ? vchan_recovery_ns : console_recovery_ns;
+}
+
 void World::wait_for_sessions() {
-  const auto up = [this] {
-    for (const auto& guest : guests_) {
-      if (!guest->bridge || !guest->bridge->peer.session_up()) return false;
-      if (!guest->worker || !guest->worker->peer.session_up()) return false;
-    }
-    return true;
+  const auto up = [](const Guest& guest) {
+    return guest.bridge && guest.bridge->peer.session_up() && guest.worker &&
+           guest.worker->peer.session_up();
   };
-  run_until(up, recovery_ns, "I6: a session");
+  const std::uint64_t begin = env_.now_ns();
+  for (const std::uint64_t limit : {vchan_recovery_ns, console_recovery_ns}) {
+    const auto all_up = [&] {
+      return std::ranges::all_of(
+          guests_, [&](const auto& guest) { return recovery_ns(*guest) > limit || up(*guest); });
+    };
+    run_until(all_up, begin + limit - env_.now_ns(), "I6: a session");
+  }
 }
 
 void World::settle() {
-  const std::uint64_t deadline = env_.now_ns() + recovery_ns;
+  const std::uint64_t mended_ns = env_.now_ns();
   applications_->finish_all();
   wait_for_sessions();
   // Connections to a port that wait for a partner are streams like others: where few are allowed,
@@ -92,11 +102,13 @@ void World::settle() {
   applications_->drop_unpaired();
   for (const auto& guest : guests_) drain_ports(*guest);
   for (const auto& guest : guests_) {
-    probe(*guest, Side::host, deadline);
-    probe(*guest, Side::guest, deadline);
+    probe(*guest, Side::host, mended_ns + recovery_ns(*guest));
+    probe(*guest, Side::guest, mended_ns + recovery_ns(*guest));
   }
   const std::uint64_t give_up = env_.now_ns() + pairing_ns;
   bool dropped = false;
+  const bool slow =
+      std::ranges::any_of(guests_, [this](const auto& guest) { return !may_have_vchan(*guest); });
   run_until(
       [&] {
         if (!dropped && env_.now_ns() >= give_up) {
@@ -105,15 +117,27 @@ void World::settle() {
         }
         return applications_->active() == 0;
       },
-      endings_ns, "I5: the end of every connection");
+      slow ? console_endings_ns : vchan_endings_ns, "I5: the end of every connection");
   wait_for_sessions();  // the one call that was to fail may have failed only now
   for (const auto& guest : guests_) drain_ports(*guest);
   check_always();
-  // Without work nothing may happen, but for what is still on its way.
-  run_for(quiet_ns);
+  // Without work nothing may happen, but for what is still on its way; and no lane is kept that
+  // nobody wants.
+  std::chrono::milliseconds idle{0};
+  for (const auto& guest : guests_) {
+    idle = std::max(
+        {idle, guest->guest_config.lanes.policy.idle, guest->host_config.lanes.policy.idle});
+  }
+  run_for(static_cast<std::uint64_t>(idle.count()) * ms + quiet_ns);
+  check_lanes(mended_ns + vchan_recovery_ns);
+  std::uint64_t allowed = 0;
+  for (const auto& guest : guests_) {
+    const bool tries = guest->vchan_missing && wants_vchan(*guest);
+    allowed += tries ? trying_steps_max : quiet_steps_max;
+  }
   const std::uint64_t steps_before = steps_;
   run_for(quiet_ns);
-  if (steps_ - steps_before > quiet_steps_max * guests_.size()) {
+  if (steps_ - steps_before > allowed) {
     throw Failure(
         fmt::format("idle bridges did {} things in {} s", steps_ - steps_before, quiet_ns / s));
   }
@@ -129,7 +153,8 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
   for (;;) {
     const std::uint64_t id = connect(guest, side, channel, script);
     if (id != 0) {
-      run_until([&] { return applications_->at(id).over(); }, recovery_ns, "I6: a new connection");
+      run_until([&] { return applications_->at(id).over(); }, recovery_ns(guest),
+                "I6: a new connection");
       const Application& probe = applications_->at(id);
       if (probe.clean && probe.sent == script.to_send && probe.partner != 0) return;
     } else {
@@ -139,7 +164,7 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
       throw Failure(
           fmt::format("I6: guest {}: no connection to {} worked within {} s after the "
                       "last fault{}",
-                      guest.index, channel, recovery_ns / s, describe()));
+                      guest.index, channel, recovery_ns(guest) / s, describe()));
     }
   }
 }
@@ -158,7 +183,7 @@ void World::drain_ports(Guest& guest) {
   };
   Script script;
   script.to_send = 8;
-  const std::uint64_t deadline = env_.now_ns() + recovery_ns;
+  const std::uint64_t deadline = env_.now_ns() + recovery_ns(guest);
   run_for(pairing_pause_ns);  // others may be in the socket's backlog, with no stream to be had yet
   while (waiting(Side::host) + waiting(Side::guest) > 0) {
     if (env_.now_ns() >= deadline) throw Failure("I6: ports are not paired" + describe());

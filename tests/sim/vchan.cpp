@@ -70,6 +70,9 @@ asio::awaitable<LaneResult> async_offer_vchan(VchanOffer offer, milliseconds dea
   auto& env = *environment();
   const Domid domid = env.running->domid;
   const bool spared = env.running->spared;
+  if (hypervisor()->without_vchan.contains(domid)) {
+    co_return failure(LaneFailureKind::no_grants, "no vchan here");
+  }
   if (env.strikes(Fault::no_grants)) co_return failure(LaneFailureKind::no_grants, "no grants");
   if (env.strikes(Fault::no_event_channel)) {
     co_return failure(LaneFailureKind::no_event_channel, "no event channel");
@@ -79,6 +82,7 @@ asio::awaitable<LaneResult> async_offer_vchan(VchanOffer offer, milliseconds dea
   const auto delay = usual_delay();
   co_await pass(delay);
   if (!hypervisor()->store.answers || env.strikes(Fault::setup_timeout)) {
+    env.hinder(env.now_ns() + static_cast<std::uint64_t>(deadline.count()) * 1'000'000);
     co_await pass(deadline);
     co_return failure(LaneFailureKind::timed_out, "no answer in time");
   }
@@ -100,6 +104,7 @@ asio::awaitable<LaneResult> async_attach_vchan(Domid server, std::string path,
   const auto delay = usual_delay();
   co_await pass(delay);
   if (!hypervisor()->store.answers || env.strikes(Fault::setup_timeout)) {
+    env.hinder(env.now_ns() + static_cast<std::uint64_t>(deadline.count()) * 1'000'000);
     co_await pass(deadline);
     co_return failure(LaneFailureKind::timed_out, "no answer in time");
   }

@@ -27,13 +27,6 @@ constexpr std::uint64_t idle_ns_max = 50 * ms;
 constexpr std::uint64_t handlers_max = 6;
 constexpr std::size_t applications_max = 40;
 
-bridge::ChannelConfig channel(const std::string& name, bridge::EndKind end,
-                              const std::string& target) {
-  bridge::ChannelConfig config{.name = bridge::ChannelName::parse(name).value(), .end = end};
-  if (!target.empty()) config.target = bridge::UnixTarget::parse("unix:" + target).value();
-  return config;
-}
-
 }  // namespace
 
 Result simulate(const Options& options) {
@@ -82,6 +75,7 @@ World::World(const Options& options) : options_(options), env_(options.seed) {
 World::~World() {
   guests_.clear();
   hypervisor_->abandoned.clear();
+  hypervisor_->cables.clear();
   sim::hypervisor() = nullptr;
   applications_.reset();
   hypervisor_.reset();
@@ -89,38 +83,6 @@ World::~World() {
   environment() = nullptr;
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
-}
-
-void World::configure(Guest& guest) {
-  bridge::Limits limits;
-  std::uint32_t poll_us = 100;
-  if (options_.random) {
-    limits.streams_max = static_cast<std::uint32_t>(env_.between(2, 64));
-    limits.open_backlog_max = static_cast<std::uint32_t>(env_.between(1, 16));
-    limits.stream_window_bytes_min =
-        env_.one_in(8) ? env_.between(1, 64) : env_.between(64, 40'000);
-    if (limits.stream_window_bytes_min <= 64) applications_->limit(guest.index, 2'000);
-    limits.stream_window_bytes_max = limits.stream_window_bytes_min * env_.between(1, 20);
-    limits.session_window_bytes =
-        2 * limits.streams_max * limits.stream_window_bytes_min + env_.below(1'000'000);
-    poll_us = static_cast<std::uint32_t>(env_.below(3) * 50);
-  }
-  for (auto* config : {&guest.guest_config, &guest.host_config}) {
-    config->limits = limits;
-    config->vchan.poll_us_max = poll_us;
-    config->vchan.ring_bytes_max = 1U << (12 + env_.below(5));
-  }
-  using bridge::EndKind;
-  guest.guest_config.run_dir = fmt::format("{}/run-{}", folder_, guest.index);
-  guest.host_config.run_dir = folder_ + "/host";
-  guest.guest_config.channels = {channel("org.sim.to-host", EndKind::listen, ""),
-                                 channel("org.sim.to-guest", EndKind::dial,
-                                         applications_->service_path(guest.index, Side::guest)),
-                                 channel("org.sim.port", EndKind::port, "")};
-  guest.host_config.channels = {channel("org.sim.to-guest", EndKind::listen, ""),
-                                channel("org.sim.to-host", EndKind::dial,
-                                        applications_->service_path(guest.index, Side::host)),
-                                channel("org.sim.port", EndKind::port, "")};
 }
 
 void World::run() {
@@ -134,7 +96,7 @@ void World::run() {
     steps_ = 0;
     in_story_ = true;
     open_the_usual();
-    run_for(100 * ms);
+    run_for(options_.lanes == Lanes::vchan ? 100 * ms : 400 * ms);
     steps_of_story_ = steps_;
   } else {
     env_.allow_faults(true);
@@ -161,13 +123,15 @@ void World::collect(Result& result) const {
   result.applications = applications_->opened();
   result.bytes = applications_->bytes_received();
   result.sessions = hypervisor_->links_made;
+  result.resumed = resumed_;
+  result.incomplete = applications_->incomplete();
   result.hits = env_.hits();
 }
 
 void World::count_step() {
   ++steps_;
   env_.mix(steps_);
-  if (in_story_ && steps_ == options_.cut_after_steps) cut_links(false);
+  if (in_story_ && steps_ == options_.cut_after_steps) cut_carrier(*guests_[0]);
 }
 
 // Everybody gets a turn, beginning with somebody else each time. True when anything happened.
@@ -197,6 +161,13 @@ bool World::round() {
     count_step();
     moved = true;
   }
+  for (const auto& [domid, cable] : hypervisor_->cables) {
+    if (!cable->step()) continue;
+    count_step();
+    moved = true;
+  }
+  for (const auto& guest : guests_) watch_sessions(*guest);
+  watched_ns_ = env_.now_ns();
   moved |= applications_->step();
   if (rounds_ % 64 == 0) check_always();
   return moved;
@@ -263,7 +234,7 @@ std::string World::describe() const {
                                    static_cast<BridgeProcess*>(guest->worker.get())}) {
       if (process == nullptr) continue;
       const boost::json::object status = process->peer.status();
-      for (const char* part : {"session", "streams", "counters"}) {
+      for (const char* part : {"session", "lane", "console", "streams", "counters"}) {
         text += fmt::format("\n  {}: {} {}", process->name, part,
                             boost::json::serialize(status.at(part)));
       }
