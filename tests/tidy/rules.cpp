@@ -86,7 +86,8 @@ bool is_asio_or_xen(std::string_view include) {
 }
 
 bool is_pure(std::string_view path) {
-  return is_in(path, {"bridge/wire/", "bridge/mux/", "bridge/session/session."});
+  return is_in(path, {"bridge/wire/", "bridge/mux/", "bridge/session/session.",
+                      "bridge/session/handshake.", "bridge/session/lane_policy."});
 }
 
 bool is_word_byte(char byte) {
