@@ -42,6 +42,12 @@ void open_name_size_zero(Store& store) {
   overwrite(frame, 10, 0, 2);
   send_one(store, frame);
 }
+template <std::uint32_t wish>
+void wish_of(Store& store) {
+  Bytes frame = raw_frame(12, 1, 0, 1);
+  overwrite(frame, 8, wish, 1);
+  send_one(store, frame);
+}
 void stop_of_code_9(Store& store) {
   Bytes frame = raw_frame(7, 4, 1, 4);
   overwrite(frame, 8, 9, 4);
@@ -53,6 +59,7 @@ constexpr std::string_view too_long = "a frame longer than its type allows";
 constexpr std::string_view no_type = "a frame type that does not exist";
 constexpr std::string_view names_a_stream = "a session frame that names a stream";
 constexpr std::string_view names_none = "a stream frame that names no stream";
+constexpr std::string_view no_wish = "LANE_WISH: a wish that does not exist";
 constexpr std::string_view no_code = "a stream error code that does not exist";
 
 constexpr Way ways[] = {
@@ -80,7 +87,18 @@ constexpr Way ways[] = {
     {"go-away-long", "GO_AWAY with a reason of 121 bytes", header<11, 121, 0>, Verdict::ends,
      too_long},
     {"type-0", "a frame of type 0", header<0, 0, 1>, Verdict::ends, no_type},
-    {"type-12", "a frame of the first type that is not there", header<12, 0, 0>, Verdict::ends,
+    {"lane-wish-short", "LANE_WISH of no bytes", header<12, 0, 0>, Verdict::ends, too_short},
+    {"lane-wish-long", "LANE_WISH of 2 bytes", header<12, 2, 0>, Verdict::ends, too_long},
+    {"lane-wish-of-3", "LANE_WISH for a lane that does not exist", wish_of<3>, Verdict::ends,
+     no_wish},
+    {"lane-wish-of-255", "LANE_WISH of all ones", wish_of<255>, Verdict::ends, no_wish},
+    {"lane-wish-on-a-stream", "LANE_WISH that names stream 1", header<12, 1, 1>, Verdict::ends,
+     names_a_stream},
+    {"leave-short", "LEAVE of 3 bytes", header<13, 3, 0>, Verdict::ends, too_short},
+    {"leave-long", "LEAVE of 2^24 - 1 bytes", header<13, 0xffffff, 0>, Verdict::ends, too_long},
+    {"leave-on-a-stream", "LEAVE that names stream 2", header<13, 4, 2>, Verdict::ends,
+     names_a_stream},
+    {"type-14", "a frame of the first type that is not there", header<14, 0, 0>, Verdict::ends,
      no_type},
     {"type-255", "a frame of all ones", header<255, 0xffffff, 0xffffffff>, Verdict::ends, no_type},
     {"ping-on-a-stream", "PING that names stream 1", header<9, 8, 1>, Verdict::ends,

@@ -37,7 +37,7 @@ void welcome_from_guest(Store& store) {
   send_altered_hello(store, 10, 2, 1);
 }
 void versions_reversed(Store& store) {
-  send_altered_hello(store, 12, 2, 2);
+  send_altered_hello(store, 12, 3, 2);
 }
 void version_of_the_future(Store& store) {
   send_altered_hello(store, 12, 0xffff0007, 4);
@@ -57,7 +57,7 @@ void zero_session_window(Store& store) {
 
 void reject_from_guest(Store& store) {
   Talk talk(store);
-  const EncodedHandshake reject = encode_handshake(Reject{RejectCode::busy, 1, 1, "no \x1b[2J"});
+  const EncodedHandshake reject = encode_handshake(Reject{RejectCode::busy, 2, 2, "no \x1b[2J"});
   talk.send(Bytes(reject.view().begin(), reject.view().end()));
   talk.lane().await_end();
 }
@@ -99,7 +99,7 @@ void hello_longer_than_known(Store& store) {
   overwrite(message, 8, 512, 2);
   talk.send(message);
   talk.lane().await_consumed();
-  talk.send(raw_frame(12, 0, 1));
+  talk.send(raw_frame(14, 0, 1));
   talk.lane().await_end();
 }
 
@@ -206,8 +206,8 @@ constexpr Way ways[] = {
     {"zero-stream-window", "no credit for any stream", zero_stream_window, Verdict::ends, no_data},
     {"zero-session-window", "no credit for the session", zero_session_window, Verdict::ends,
      no_data},
-    {"consumed-of-the-future", "claims to have consumed 2^64 - 1 bytes", consumed_of_the_future,
-     Verdict::lives, closed},
+    {"consumed-of-the-future", "no session, of which 2^64 - 1 bytes were consumed",
+     consumed_of_the_future, Verdict::lives, closed},
     {"huge-windows", "grants all that its fields can say", huge_windows, Verdict::lives, closed},
     {"nothing-granted", "no streams, no backlog", nothing_granted, Verdict::lives, closed},
     {"hello-padded", "the longest HELLO, then a wrong frame", hello_longer_than_known,
@@ -219,7 +219,7 @@ constexpr Way ways[] = {
     {"silence", "lets the host attach and says nothing", silence, Verdict::ends, no_handshake},
     {"silence-as-if-alone", "the same, its live byte at 'awaiting client'", silence_as_if_alone,
      Verdict::ends, no_handshake},
-    {"half-a-hello", "42 bytes of HELLO and no more", half_a_hello, Verdict::ends, no_handshake},
+    {"half-a-hello", "44 bytes of HELLO and no more", half_a_hello, Verdict::ends, no_handshake},
     {"dripped-hello", "HELLO byte by byte, with a wake-up for each", dripped_hello, Verdict::lives,
      closed},
     {"dies-in-handshake", "ends without a word in the middle of HELLO", dies_in_the_handshake,

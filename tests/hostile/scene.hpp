@@ -38,6 +38,8 @@ class Scene {
   std::uint64_t carried() const { return to_guest_->received() + to_host_->received(); }
   std::int64_t pages_mapped();
   pid_t worker_pid(const std::string& guest);
+  /// The host has a session with evil, whether a lane carries it or not.
+  bool has_session();
 
   tests::World world_;
   LogTail log_;

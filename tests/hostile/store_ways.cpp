@@ -240,7 +240,8 @@ std::span<const Way> store_ways() {
 
 std::vector<Group> groups() {
   return {{"handshake", handshake_ways()}, {"frames", frame_ways()}, {"streams", stream_ways()},
-          {"floods", flood_ways()},        {"rings", ring_ways()},   {"xenstore", store_ways()}};
+          {"floods", flood_ways()},        {"rings", ring_ways()},   {"xenstore", store_ways()},
+          {"resuming", resume_ways()}};
 }
 
 }  // namespace xenlane::hostile

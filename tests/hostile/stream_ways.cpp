@@ -67,8 +67,9 @@ void open_bad_names(Store& store) {
   talk.shake_hands();
   for (const std::string_view name :
        {"org.host.nothing"sv, "../x"sv, "../../../../etc/passwd"sv, "/"sv, "a\0b.c"sv,
-        "\x1b]0;owned\x07\x1b[2J"sv, "\xff\xfe\x80.\xc0"sv, "x\ninfo: evil: session ended: fine"sv,
-        "nodot"sv, "control"sv, "org.guest.echo"sv, ". ."sv, "%s%n.%d"sv, "{}.{:>9999}"sv}) {
+        "\x1b]0;owned\x07\x1b[2J"sv, "\xff\xfe\x80.\xc0"sv,
+        "x\ninfo: evil: vchan lane ended: fine"sv, "nodot"sv, "control"sv, "org.guest.echo"sv,
+        ". ."sv, "%s%n.%d"sv, "{}.{:>9999}"sv}) {
     if (talk.open(talk.next_id(), name) == 0) throw Stuck("the host opened " + std::string(name));
   }
   const std::string longest(63, '/');

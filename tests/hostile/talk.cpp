@@ -59,9 +59,14 @@ Bytes encoded(const Frame& frame) {
 
 Greeting modest_greeting(std::uint64_t epoch) {
   Greeting greeting;
-  greeting.version_min = greeting.version_max = 1;
+  greeting.version_min = greeting.version_max = protocol_version_max;
   greeting.epoch = epoch;
+  greeting.turn = 1;
+  // Another process for each lane, as far as the host can tell.
   greeting.instance.fill(std::byte{0x66});
+  for (std::size_t i = 0; i < sizeof epoch; ++i) {
+    greeting.instance[i] = static_cast<std::byte>(epoch >> (8 * i) & 0xFF);
+  }
   greeting.limits.streams_max = 64;
   greeting.limits.open_backlog_max = 16;
   greeting.limits.stream_window_bytes_min = 64 * 1024;
@@ -99,7 +104,8 @@ void Talk::await_welcome() {
       [this] { lane_.rest(); });
   const auto message = decode_handshake(std::span(unread_).first(*size));
   if (!message || !std::holds_alternative<Welcome>(*message)) throw Stuck("that is no WELCOME");
-  allowed_ = std::get<Welcome>(*message).greeting.limits;
+  welcome_ = std::get<Welcome>(*message).greeting;
+  allowed_ = welcome_.limits;
   session_may_send_ = allowed_.session_window_bytes;
   unread_.erase(unread_.begin(), unread_.begin() + static_cast<std::ptrdiff_t>(*size));
 }
@@ -128,6 +134,8 @@ void Talk::handle(const Frame& frame) {
     stream(finish->id).finished = true;
   } else if (const auto* open = std::get_if<OpenFrame>(&frame)) {
     opened_by_host_ = open->id;
+  } else if (std::holds_alternative<LeaveFrame>(frame)) {
+    left_ = true;
   }
 }
 
@@ -146,6 +154,7 @@ bool Talk::read_on() {
     handle(*frame);
     used += frame_header_bytes + header->payload_bytes;
   }
+  consumed_ += used;
   unread_.erase(unread_.begin(), unread_.begin() + static_cast<std::ptrdiff_t>(used));
   return !more.empty();
 }

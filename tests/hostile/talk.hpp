@@ -42,6 +42,12 @@ class Talk {
   void shake_hands() { shake_hands(modest_greeting(lane_.epoch())); }
   void shake_hands(const Greeting& greeting);
   void await_welcome();
+  /// What the host said; once hands were shaken.
+  const Greeting& welcome() const { return welcome_; }
+  /// Session bytes of the host's that were read on this lane.
+  std::uint64_t consumed() const { return consumed_; }
+  /// The host has said LEAVE.
+  bool left() const { return left_; }
   /// What the host allows; once hands were shaken.
   const bridge::MuxLimits& allowed() const { return allowed_; }
 
@@ -83,8 +89,11 @@ class Talk {
   Stream& stream(StreamId id);
 
   Lane lane_;
+  Greeting welcome_;
   bridge::MuxLimits allowed_;
   Bytes unread_;
+  std::uint64_t consumed_ = 0;
+  bool left_ = false;
   std::map<StreamId, Stream> streams_;
   std::uint64_t session_sent_ = 0;
   std::uint64_t session_may_send_ = 0;

@@ -13,7 +13,7 @@
 namespace xenlane::hostile {
 
 enum class Verdict : std::uint8_t {
-  ends,     ///< the host ends the session, for the reason that is given
+  ends,     ///< the host gives the lane up, for the reason that is given
   lives,    ///< the host carries on: the way itself sees that it answers, and closes the lane
   any,      ///< either, as the race goes; one reason in the log all the same
   fails,    ///< the host cannot attach and says so
@@ -26,7 +26,7 @@ struct Way {
   void (*act)(Store&);
   Verdict verdict = Verdict::ends;
   std::string_view reason = {};     ///< part of the one line that the host logs
-  std::uint32_t sessions = 1;       ///< how many the host logs the end of, of that reason
+  std::uint32_t sessions = 1;       ///< lanes that the host logs the end of, of that reason
   std::uint32_t more_sessions = 0;  ///< that the way ends itself besides, in good order
   bool with_client = false;  ///< a program on the host connects to this guest's echo meanwhile
 };
@@ -42,6 +42,7 @@ std::span<const Way> stream_ways();
 std::span<const Way> flood_ways();
 std::span<const Way> ring_ways();
 std::span<const Way> store_ways();
+std::span<const Way> resume_ways();
 
 std::vector<Group> groups();
 

@@ -87,8 +87,9 @@ bool is_asio_or_xen(std::string_view include) {
 
 bool is_pure(std::string_view path) {
   if (path.starts_with("transport/console/console_")) return false;
-  return is_in(path,
-               {"bridge/wire/", "bridge/mux/", "bridge/session/session.", "transport/console/"});
+  return is_in(path, {"bridge/wire/", "bridge/mux/", "bridge/session/session.",
+                      "bridge/session/handshake.", "bridge/session/lane_policy.",
+                      "transport/console/"});
 }
 
 bool is_word_byte(char byte) {

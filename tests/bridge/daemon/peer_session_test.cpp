@@ -97,7 +97,7 @@ class PeerLanes : public testing::Test {
     if (::send(client.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) return false;
     std::string got;
     run_until([&] {
-      char buffer[64];
+      char buffer[8192];
       const auto count = ::recv(service.get(), buffer, sizeof buffer, MSG_DONTWAIT);
       if (count > 0) got.append(buffer, static_cast<std::size_t>(count));
       return got.size() >= text.size() || count == 0;
