@@ -160,6 +160,7 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
                 "I6: a new connection");
       const Application& probe = applications_->at(id);
       if (probe.clean && probe.sent == script.to_send && probe.partner != 0) return;
+      drain_ports(guest);  // over a console, some may have come only now
     } else {
       run_for(s / 100);
     }
