@@ -227,9 +227,9 @@ inside() {
   say "64-byte round trips over a named socket, $round_trips to each guest"
   measure_round_trips
 
-  say "the lane to each guest, by xenlane status --json"
+  say "the lane to each guest, by xenlane lane"
   for guest in "${guests[@]}"; do
-    printf '    %-5s %s\n' "$guest:" "$(xenlane status "$guest" --json | grep -o '"lane":{[^}]*}')"
+    printf '    %-5s %s\n' "$guest:" "$(xenlane lane "$guest")"
   done
   say "xenlane ls"
   xenlane ls | sed 's/^/    /'

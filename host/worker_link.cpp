@@ -34,7 +34,8 @@ WorkerLink::WorkerLink(const asio::any_io_executor& executor, transport::XenStor
       guest_name_(std::move(guest_name)),
       pointer_changed_(executor),
       backoff_(milliseconds(config.timeouts.retry_ms_min),
-               milliseconds(config.timeouts.retry_ms_max)) {}
+               milliseconds(config.timeouts.retry_ms_max)),
+      rings_(config.lanes.rings_per_minute) {}
 
 asio::awaitable<void> WorkerLink::pause() {
   asio::steady_timer timer(executor_, backoff_.next());
@@ -113,6 +114,14 @@ asio::awaitable<void> WorkerLink::run() {
       continue;
     }
     const auto begin = std::chrono::steady_clock::now();
+    if (const auto wait = rings_.wait(begin); wait > RingBudget::Duration(0)) {
+      spdlog::debug("{}: more than {} vchans within a minute; this one waits", guest_name_,
+                    config_.lanes.rings_per_minute);
+      asio::steady_timer timer(executor_, wait);
+      co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+      continue;  // the guest may have thought better of it
+    }
+    rings_.spend(begin);
     const bool served = co_await serve(*epoch);
     if (served && std::chrono::steady_clock::now() - begin > good_session) backoff_.reset();
     if (*epoch == epoch_max) {

@@ -9,6 +9,7 @@
 
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/peer.hpp"
+#include "host/ring_budget.hpp"
 #include "transport/base/signal.hpp"
 #include "transport/xenstore/client.hpp"
 
@@ -47,6 +48,7 @@ class WorkerLink {
   std::string guest_name_;  ///< for the log, which all guests' workers share
   transport::Signal pointer_changed_;
   bridge::Backoff backoff_;
+  RingBudget rings_;
   bool bad_pointer_told_ =
       false;  ///< since the last lane: a guest can write one as often as it likes
   std::uint64_t wanted_ = 1;

@@ -74,7 +74,7 @@ struct LanesConfig {
 
 /// The PV channel that carries the console lane.
 struct ConsoleConfig {
-  /// Host: QEMU's socket, with "{guest}" for the guest's name; empty: no console lane.
+  /// Host: QEMU's socket, with "{guest}" for the guest's name; "none": no console lane.
   std::string socket = "/run/xen/xenlane-{guest}.sock";
   /// Guest: "auto" finds the hvc device of the channel of that name, "none" is no console lane,
   /// else a path.

@@ -136,7 +136,9 @@ boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
 
 // A session without a lane waits for one, but not for ever.
 void Peer::limit_cut(const std::string& reason, bool superseded) {
-  if (session_.state() != SessionState::cut) return;
+  // A lane that ends without having carried it gives it no more time.
+  if (session_.state() != SessionState::cut || cut_limited_) return;
+  cut_limited_ = true;
   since_ = Clock::now();
   reason_ = reason;
   if (!superseded) spdlog::info("{}: the session has no lane: {}", name_, reason);
@@ -144,6 +146,7 @@ void Peer::limit_cut(const std::string& reason, bool superseded) {
   resume_timer_.async_wait([this, alive = alive_, reason](const auto& error) {
     if (error || !*alive || session_.state() != SessionState::cut) return;
     if (Clock::now() < resume_timer_.expiry()) return;  // for a cut before this one
+    cut_limited_ = false;
     end_session(ECONNRESET,
                 fmt::format("{}; no other lane within {} ms", reason, config_.timeouts.resume_ms));
   });
@@ -213,6 +216,7 @@ void Peer::handle_peer_wish(LaneWish wish) {
 
 void Peer::handle_carrying(SessionDriver& driver) {
   resume_timer_.cancel();
+  cut_limited_ = false;
   since_ = Clock::now();
   const std::string id = to_hex(session_.id());
   if (id != last_session_) {
@@ -261,8 +265,10 @@ void Peer::review() {
   wish_ = wish;
   wants_vchan_ = wants;
   if (changed) {
-    spdlog::debug("{}: {} vchan: {}", name_, wants ? "wants a" : "needs no",
-                  policy_.why(now, peer_wish_));
+    if (wish_lines_.allows()) {
+      spdlog::debug("{}: {} vchan: {}{}", name_, wants ? "wants a" : "needs no",
+                    policy_.why(now, peer_wish_), wish_lines_.note());
+    }
     for (const auto& driver : drivers_) {
       if (!driver) continue;
       if (driver->carries()) driver->say_wish(wish_);

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "bridge/channel/channel_table.hpp"
+#include "bridge/channel/log_budget.hpp"
 #include "bridge/daemon/config.hpp"
 #include "bridge/session/driver.hpp"
 
@@ -119,11 +120,13 @@ class Peer final : private LaneChooser {
   LaneWish wish_ = LaneWish::none;
   LaneWish peer_wish_ = LaneWish::none;
   bool wants_vchan_ = false;
+  LogBudget wish_lines_;  ///< the peer may change its mind as often as it likes
   bool misses_console_ = false;
   std::chrono::steady_clock::time_point period_began_{};
   boost::asio::steady_timer review_timer_;
   std::optional<std::chrono::steady_clock::time_point> review_due_;
   boost::asio::steady_timer resume_timer_;
+  bool cut_limited_ = false;  ///< resume_timer_ runs
   std::string reason_ = "starting";
   std::string last_session_;  ///< hex id, to tell a new one
   std::uint64_t sessions_ = 0;

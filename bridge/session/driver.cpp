@@ -22,9 +22,15 @@ constexpr std::uint64_t frames_per_pass = 512;
 constexpr std::size_t publish_bytes = 64 * 1024;
 /// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
 constexpr std::chrono::milliseconds stall_tick{250};
+/// Ticks in a row in which the peer was at work and no event told of it: one may be lost, not all.
+constexpr unsigned unheard_ticks_max = 4;
 /// How long a lane may wait for the answer to its HELLO before another may ask too: longer than a
 /// console takes to send again what it has lost.
 constexpr std::chrono::milliseconds asking_patience{2000};
+
+InputStep frame_behind_leave() {
+  return {0, Violation{"a frame behind LEAVE (protocol section 7.4)"}};
+}
 
 }  // namespace
 
@@ -254,7 +260,8 @@ std::size_t SessionDriver::handle_frames(const transport::ReadableSpans& bytes) 
   while (used < bytes.size() && used < publish_bytes &&
          frames_in() - frames_before < frames_per_pass) {
     Mux& mux = *session_.mux();
-    const auto step = mux.handle_input(bytes.slice(used, bytes.size()));
+    const InputStep step =
+        peer_left_ ? frame_behind_leave() : mux.handle_input(bytes.slice(used, bytes.size()));
     used += step.consumed;
     if (const auto* chunk = std::get_if<Chunk>(&step.event)) {
       const auto payload = bytes.slice(used, chunk->size);
@@ -441,6 +448,7 @@ bool SessionDriver::keep_looking() {
 }
 
 void SessionDriver::wait_for_peer() {
+  slept_ = true;
   if (waiting_) return;
   waiting_ = true;
   wake_up_.async_wait(boost::asio::posix::descriptor_base::wait_read,
@@ -532,6 +540,13 @@ void SessionDriver::handle_stall_tick() {
     return;
   }
   const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
+  const bool heard = counters_.wake_ups != std::exchange(wake_ups_seen_, counters_.wake_ups);
+  const bool slept = std::exchange(slept_, false);
+  unheard_ticks_ = moved && slept && !heard ? unheard_ticks_ + 1 : 0;
+  if (unheard_ticks_ >= unheard_ticks_max) {
+    end("the peer is at work and none of its events arrives");
+    return;
+  }
   if (waits_for_hello()) lane_->nudge();
   if (unconsumed == 0 || moved) {
     // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.

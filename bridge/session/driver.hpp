@@ -41,7 +41,7 @@ struct LaneTerms {
   RandomId fresh_id{};  ///< host: of the session that this lane may begin
   /// Waits, with the lane open, until it is wanted: no deadline runs before the guest has spoken.
   bool standby = false;
-  Pace pace;
+  Pace pace{};
 };
 
 struct DriverCounters {
@@ -229,6 +229,9 @@ class SessionDriver final : private Carrier {
   bool scheduled_ = false;
   bool handshake_timed_ = false;
   bool stall_watched_ = false;
+  bool slept_ = false;               ///< since the last tick: events were asked for
+  unsigned unheard_ticks_ = 0;       ///< in a row
+  std::uint64_t wake_ups_seen_ = 0;  ///< at the last tick
   std::size_t stalled_bytes_ = 0;
   std::uint64_t stalled_sent_ = 0;
   std::chrono::milliseconds stalled_for_{0};

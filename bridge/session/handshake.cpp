@@ -48,6 +48,7 @@ void Handshake::start() {
   XENLANE_ASSERT(session_.role() == Role::guest && turn_ == 0);
   session_.cut(true);
   turn_ = session_.next_turn();
+  offered_ = session_.id();
   queue(Hello{own_greeting()});
 }
 
@@ -76,7 +77,8 @@ std::size_t Handshake::handle(const transport::ReadableSpans& untrusted_bytes) {
   } else if (const auto* welcome = std::get_if<Welcome>(&*message); welcome && !is_host) {
     handle_welcome(welcome->greeting);
   } else if (const auto* reject = std::get_if<Reject>(&*message); reject && !is_host) {
-    session_spoilt_ = reject->code == RejectCode::resume;
+    // What is said on a lane after which another was offered says nothing of the session.
+    session_spoilt_ = reject->code == RejectCode::resume && turn_ == session_.last_turn();
     fail("refused by the host: " + reject->reason);
   } else {
     fail("a handshake message that this side only sends");
@@ -102,7 +104,8 @@ void Handshake::handle_hello(const Greeting& hello) {
     return;
   }
   if (!session_.take_turn(hello.instance, hello.turn)) {
-    refuse(RejectCode::busy, "a later lane of the guest's is in use");
+    refuse(RejectCode::busy, hello.turn == 0 ? "the guest did not number its lane"
+                                             : "a later lane of the guest's is in use");
     return;
   }
   turn_ = hello.turn;
@@ -150,6 +153,10 @@ void Handshake::handle_welcome(const Greeting& welcome) {
   }
   if (welcome.session == no_session) {
     fail("the host gave the session no id");
+    return;
+  }
+  if (welcome.session == offered_ && offered_ != session_.id()) {
+    fail("the session that was offered has ended meanwhile");
     return;
   }
   const bool resumed = welcome.session == session_.id();

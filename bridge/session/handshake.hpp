@@ -60,6 +60,7 @@ class Handshake {
   std::uint64_t epoch_;
   RandomId fresh_id_;
   std::uint32_t turn_ = 0;
+  RandomId offered_{};  ///< guest: the session that HELLO named
   EncodedHandshake output_;
   std::size_t sent_ = 0;
   std::optional<Agreement> agreement_;

@@ -113,6 +113,7 @@ std::string Session::problem_with(std::uint64_t untrusted_consumed) const {
 }
 
 bool Session::take_turn(const RandomId& untrusted_instance, std::uint32_t untrusted_turn) {
+  if (untrusted_turn == 0) return false;
   if (untrusted_instance == turn_of_ && untrusted_turn <= turn_) return false;
   turn_of_ = untrusted_instance;
   turn_ = untrusted_turn;

@@ -94,6 +94,7 @@ class Session {
   std::uint32_t next_turn() { return ++turn_; }
   std::uint32_t last_turn() const { return turn_; }
   /// Host: false for a HELLO that is late: the same guest has said one after it, on another lane.
+  /// And for one without a turn: 0 stands for no lane.
   bool take_turn(const RandomId& untrusted_instance, std::uint32_t untrusted_turn);
 
   /// Guest: the lane that has asked for the session and has no answer yet. To ask on two could make

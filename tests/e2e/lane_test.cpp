@@ -255,7 +255,7 @@ TEST(Lane, BytesAreRightOrTheLaneIsDownWhenTheConsoleIsAtItsWorst) {
                                    {"console-limit", "8192"}}) {
     ASSERT_EQ(world.xensim({"set", "web", key, value}).code, 0) << key;
   }
-  constexpr std::uint64_t count = 96 * 1024;
+  constexpr std::uint64_t count = 32 * 1024;
   auto there = std::async(std::launch::async, uploads_intact,
                           world.guest_socket("web", "org.host.digest"), count);
   EXPECT_TRUE(uploads_intact(world.host_socket("web", "org.guest.digest"), count));

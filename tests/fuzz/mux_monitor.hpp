@@ -151,6 +151,8 @@ class MuxMonitor {
   void in(const bridge::PingFrame& frame) { ping_in_ = frame.nonce; }
   void in(const bridge::PongFrame&) {}
   void in(const bridge::GoAwayFrame&) {}
+  void in(const bridge::LaneWishFrame&) {}
+  void in(const bridge::LeaveFrame&) {}
 
   // --- what the mux says
   SeenStream& open_for_output(StreamId id) {
@@ -215,6 +217,9 @@ class MuxMonitor {
     ping_in_.reset();
   }
   void out(const bridge::GoAwayFrame&) {}
+  // What is said of the lane is the driver's to say.
+  void out(const bridge::LaneWishFrame&) { FUZZ_CHECK(false); }
+  void out(const bridge::LeaveFrame&) { FUZZ_CHECK(false); }
 
   StreamId own_parity_;
   bridge::MuxLimits ours_;

@@ -1,4 +1,4 @@
-// The frames of the console link and their two encodings (docs/protocol.md section 9). A PV console
+// The frames of the console link and their two encodings (docs/protocol.md section 10). A PV console
 // channel loses, repeats and makes up bytes, so each frame says whose it is, where its bytes belong
 // and a checksum over all of it; nothing here trusts anything else. No I/O, no state.
 //

@@ -20,7 +20,7 @@ ConsoleLink::ConsoleLink(const LinkSettings& settings, TimePoint now) : settings
   XENLANE_ASSERT(settings.nonce != 0);
   if (settings.end == ConsoleEnd::host) return;
   syn_due_ = true;
-  retry_at_ = now + link_retry_min;
+  retry_at_ = now + link_opening_retry;
 }
 
 LinkEncoding ConsoleLink::encoding() const {
@@ -77,7 +77,7 @@ void ConsoleLink::handle_opening(const LinkFrame& untrusted_frame, TimePoint now
     // is asked soon.
     syn_answer_to_ = untrusted_frame.from;
     backoff_ = 0;
-    retry_at_ = now + link_retry_min;
+    retry_at_ = now + link_opening_retry;
   } else {
     open(untrusted_frame, now);
     probe(now);  // the host's link opens when this arrives, so somebody has to see that it does
@@ -206,8 +206,8 @@ void ConsoleLink::handle_time(TimePoint now) {
   if (state_ == LinkState::opening) {
     syn_due_ = true;
     ++backoff_;
-    retry_at_ = now + std::min<RoundTrip::Duration>(link_retry_min * (1U << std::min(backoff_, 5U)),
-                                                    link_retry_max);
+    retry_at_ = now + std::min<RoundTrip::Duration>(
+                          link_opening_retry * (1U << std::min(backoff_, 5U)), link_retry_max);
     return;
   }
   if (retries_ >= retries_min && now - progress_at_ >= settings_.give_up) {

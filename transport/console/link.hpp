@@ -1,5 +1,5 @@
 // The console link: a reliable, ordered pipe of bytes each way over a console that is neither
-// (docs/protocol.md section 9). It opens when a frame shows that the other end is alive now, sends
+// (docs/protocol.md section 10). It opens when a frame shows that the other end is alive now, sends
 // again what was lost, and ends with a reason when the other end is gone, began anew or does not
 // answer. No I/O; time is a parameter.
 //

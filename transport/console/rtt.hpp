@@ -8,8 +8,13 @@
 
 namespace xenlane::transport {
 
-/// Below it a busy machine looks like a loss.
-inline constexpr std::chrono::milliseconds link_retry_min{200};
+/// Below it a busy machine looks like a loss. Nobody delays acknowledgements here, so it may be far
+/// less than TCP's: where much is lost, it is what a transfer waits for.
+inline constexpr std::chrono::milliseconds link_retry_min{30};
+/// Doubling stops here, unless an answer usually takes longer.
+inline constexpr std::chrono::milliseconds link_backoff_max{1000};
+/// How long the guest waits first before it asks again for a link.
+inline constexpr std::chrono::milliseconds link_opening_retry{200};
 /// Above it a healed channel would stand still for too long.
 inline constexpr std::chrono::milliseconds link_retry_max{5000};
 
@@ -36,8 +41,9 @@ class RoundTrip {
   /// How long to wait before sending again for the `tries`-th time, counted from 0.
   Duration retry_after(unsigned tries) const {
     Duration wait = std::clamp<Duration>(usual_max(), link_retry_min, link_retry_max);
-    for (; tries > 1 && wait < link_retry_max; tries -= 2) wait *= 2;
-    return std::min<Duration>(wait, link_retry_max);
+    const Duration most = std::max<Duration>(wait, link_backoff_max);
+    for (; tries > 1 && wait < most; tries -= 2) wait *= 2;
+    return std::min(wait, most);
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -12,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <sstream>
+#include <vector>
 
 #include "bridge/channel/channel_table.hpp"
 #include "bridge/channel/listener.hpp"
@@ -29,11 +31,15 @@ using std::chrono::milliseconds;
 /// A guest that takes every OPEN and answers only if it is told to.
 class Guest final : public StreamOwner {
  public:
+  explicit Guest(Session& of) : session(of) {}
+
   void handle_session_up() override { up = true; }
+  void handle_session_ended(int, const std::string&) override { up = false; }
   void handle_event(const InputEvent& event) override {
     if (const auto* open = std::get_if<OpenRequested>(&event)) {
       ++opens;
-      if (answers) driver->mux()->accept(open->id);
+      open_streams.push_back(open->id);
+      if (answers) session.mux()->accept(open->id);
     } else if (const auto* refused = std::get_if<Refused>(&event)) {
       refusals[refused->id] = refused->error;
     }
@@ -44,36 +50,62 @@ class Guest final : public StreamOwner {
     copy_in(to, 0, std::as_bytes(std::span(bytes)));
     return {static_cast<std::uint32_t>(bytes.size()), true};
   }
-  void deliver(StreamId, const transport::ReadableSpans&) override {}
+  void deliver(StreamId id, const transport::ReadableSpans& payload) override {
+    received += payload.size();
+    session.mux()->delivered(id, payload.size());
+  }
   void handle_pass_over() override {}
 
-  SessionDriver* driver = nullptr;
+  /// Ends its own direction of every stream.
+  void close_all() {
+    for (const StreamId id : open_streams) {
+      if (session.mux()->has_stream(id)) session.mux()->finish(id);
+    }
+    session.wake();
+  }
+
+  Session& session;
   std::string to_send;
   bool answers = false;
   bool up = false;
   int opens = 0;
+  std::size_t received = 0;
+  std::vector<StreamId> open_streams;
   int resets = 0;
   std::map<StreamId, int> refusals;
 };
 
 class ChannelTableTest : public testing::Test {
  protected:
-  explicit ChannelTableTest(const MuxLimits& guests_limits = {}) {
-    auto [host_lane, guest_lane] = transport::MemoryLane::make_pair(65536);
-    const auto executor = context.get_executor();
-    host_driver.emplace(executor, std::move(host_lane), settings(Role::host), DriverTimeouts{},
-                        static_cast<StreamOwner&>(table));
-    guest_driver.emplace(executor, std::move(guest_lane), settings(Role::guest, guests_limits),
-                         DriverTimeouts{}, static_cast<StreamOwner&>(guest));
-    guest.driver = &*guest_driver;
+  explicit ChannelTableTest(const MuxLimits& guests_limits = {})
+      : guest_session({Role::guest, id_of(2), guests_limits}) {
+    connect();
   }
   ~ChannelTableTest() override {
     host_driver->stop("done");
     guest_driver->stop("done");
     context.poll();
   }
-  static Session::Settings settings(Role role, const MuxLimits& limits = {}) {
-    return {role, {}, {}, 1, limits};
+  static RandomId id_of(std::uint8_t value) {
+    RandomId id;
+    id.fill(std::byte{value});
+    return id;
+  }
+  /// A lane between the two, in place of the one before.
+  void connect() {
+    auto [host_lane, guest_lane] = transport::MemoryLane::make_pair(65536);
+    const auto executor = context.get_executor();
+    host_driver.emplace(executor, std::move(host_lane), host_session,
+                        LaneTerms{.epoch = 1, .fresh_id = id_of(9)}, DriverTimeouts{},
+                        static_cast<StreamOwner&>(table));
+    guest_driver.emplace(executor, std::move(guest_lane), guest_session, LaneTerms{.epoch = 1},
+                         DriverTimeouts{}, static_cast<StreamOwner&>(guest));
+  }
+  /// As the daemon does it when there will be no lane (bridge/daemon/peer.cpp).
+  void end_session(int error, const std::string& reason) {
+    table.handle_session_ended(error, reason);
+    host_session.end();
+    host_driver->stop(reason);
   }
 
   void add(ChannelConfig config) {
@@ -88,15 +120,9 @@ class ChannelTableTest : public testing::Test {
     table.add(std::move(config), path, std::move(listener));
   }
   void start() {
-    table.attach(*host_driver);
-    // As the peer does it (bridge/daemon/peer.cpp).
-    boost::asio::co_spawn(context, host_driver->run(),
-                          [this](const std::exception_ptr&, const std::string& reason) {
-                            table.detach(reason);
-                            detached = true;
-                          });
+    boost::asio::co_spawn(context, host_driver->run(), boost::asio::detached);
     boost::asio::co_spawn(context, guest_driver->run(), boost::asio::detached);
-    run_until([this] { return guest.up; });
+    run_until([this] { return guest_session.state() == SessionState::up; });
   }
   /// Runs until `done`; fails rather than hangs.
   void run_until(const std::function<bool()>& done) {
@@ -115,11 +141,13 @@ class ChannelTableTest : public testing::Test {
 
   const TempDir dir;
   boost::asio::io_context context{1};
-  ChannelTable table{context.get_executor(), Role::host, "web", milliseconds(50), milliseconds(50)};
-  Guest guest;
+  Session host_session{{Role::host, id_of(1), {}}};
+  Session guest_session;
+  ChannelTable table{context.get_executor(), host_session, "web", milliseconds(50),
+                     milliseconds(50)};
+  Guest guest{guest_session};
   std::optional<SessionDriver> host_driver;
   std::optional<SessionDriver> guest_driver;
-  bool detached = false;
 };
 
 ChannelConfig listening(const std::string& name) {
@@ -170,14 +198,112 @@ TEST_F(ChannelTableTest, SessionThatEndsTakesItsConnectionsAlong) {
   ASSERT_TRUE(client);
   run_until([&] { return stats().open == 1 && guest.opens == 1; });
   EXPECT_FALSE(ended(*client));
-  host_driver->stop("the guest was destroyed");
-  run_until([&] { return detached; });
+  end_session(ECONNRESET, "the guest was destroyed");
   EXPECT_TRUE(ended(*client)) << "or its program waits for ever";
   EXPECT_EQ(stats().open, 0U);
   EXPECT_EQ(stats().broken, 1U);
   ASSERT_EQ(stats().bad_endings.size(), 1U);
   EXPECT_EQ(stats().bad_endings.front().error, ECONNRESET);
   EXPECT_EQ(stats().bad_endings.front().message, "the guest was destroyed");
+}
+
+// The two sides do not agree on what was sent any more: whoever asks for the reason is told so.
+TEST_F(ChannelTableTest, ConnectionsSayWhyTheirSessionEnded) {
+  guest.answers = true;
+  add(listening("a.b"));
+  start();
+  const auto client = connect_unix(dir / "a.b");
+  ASSERT_TRUE(client);
+  run_until([&] { return guest.opens == 1; });
+  end_session(ENETRESET, "the other side's bridge began anew");
+  EXPECT_TRUE(ended(*client));
+  ASSERT_EQ(stats().bad_endings.size(), 1U);
+  EXPECT_EQ(stats().bad_endings.front().error, ENETRESET);
+  EXPECT_FALSE(stats().bad_endings.front().refused);
+}
+
+TEST_F(ChannelTableTest, ConnectionsOutliveTheirLane) {
+  guest.answers = true;
+  add(listening("a.b"));
+  start();
+  const auto client = connect_unix(dir / "a.b");
+  ASSERT_TRUE(client);
+  run_until([&] { return guest.opens == 1; });
+  host_driver->stop("the lane broke");
+  guest_driver->stop("the lane broke");
+  EXPECT_EQ(host_session.state(), SessionState::cut);
+  context.poll();
+  EXPECT_FALSE(ended(*client));
+  // One that comes while there is no lane is opened over the next.
+  const auto meanwhile = connect_unix(dir / "a.b");
+  ASSERT_TRUE(meanwhile);
+  run_until([&] { return stats().open == 2; });
+  EXPECT_EQ(guest.opens, 1);
+  connect();
+  start();
+  run_until([&] { return guest.opens == 2; });
+  EXPECT_FALSE(ended(*client) || ended(*meanwhile));
+  EXPECT_EQ(stats().broken, 0U);
+  EXPECT_EQ(stats().refused, 0U);
+}
+
+// What a channel's `lane` asks for lasts as long as its connections do.
+TEST_F(ChannelTableTest, ConnectionsOfAnEagerChannelWantTheVchan) {
+  guest.answers = true;
+  ChannelConfig eager = listening("a.b");
+  eager.lane = LanePreference::vchan;
+  add(std::move(eager));
+  add(listening("a.c"));
+  start();
+  const auto other = connect_unix(dir / "a.c");
+  run_until([&] { return guest.opens == 1; });
+  EXPECT_FALSE(table.wants_vchan());
+  auto first = connect_unix(dir / "a.b");
+  auto second = connect_unix(dir / "a.b");
+  ASSERT_TRUE(first && second);
+  run_until([&] { return guest.opens == 3; });
+  EXPECT_TRUE(table.wants_vchan());
+  first->reset();
+  guest.close_all();
+  run_until([&] { return stats().open == 1; });
+  EXPECT_TRUE(table.wants_vchan()) << "one is left";
+  second->reset();
+  run_until([&] { return stats().open == 0; });
+  EXPECT_FALSE(table.wants_vchan());
+}
+
+TEST_F(ChannelTableTest, EagernessEndsWithTheSession) {
+  guest.answers = true;
+  ChannelConfig eager = listening("a.b");
+  eager.lane = LanePreference::vchan;
+  add(std::move(eager));
+  start();
+  const auto client = connect_unix(dir / "a.b");
+  run_until([&] { return guest.opens == 1; });
+  EXPECT_TRUE(table.wants_vchan());
+  end_session(ECONNRESET, "the guest was destroyed");
+  EXPECT_FALSE(table.wants_vchan());
+}
+
+// A backup may take all night on the console: its bytes are no reason for a vchan.
+TEST_F(ChannelTableTest, BytesOfAWeightlessChannelDoNotCount) {
+  guest.answers = true;
+  ChannelConfig weightless = listening("a.b");
+  weightless.lane = LanePreference::console;
+  add(std::move(weightless));
+  add(listening("a.c"));
+  start();
+  const auto slow = connect_unix(dir / "a.b");
+  ASSERT_TRUE(slow);
+  ASSERT_EQ(::send(slow->get(), "twelve bytes", 12, 0), 12);
+  run_until([&] { return guest.received == 12; });
+  EXPECT_EQ(host_session.mux()->period_volume(), 0U);
+  const auto fast = connect_unix(dir / "a.c");
+  ASSERT_TRUE(fast);
+  ASSERT_EQ(::send(fast->get(), "five.", 5, 0), 5);
+  run_until([&] { return guest.received == 17; });
+  EXPECT_EQ(host_session.mux()->period_volume(), 5U);
+  EXPECT_FALSE(table.wants_vchan());
 }
 
 class ChannelTableWithOneOpenAtATime : public ChannelTableTest {

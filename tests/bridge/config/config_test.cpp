@@ -149,7 +149,8 @@ red = 1
           "x.toml:13: error: timeouts.dial_ms: '2h' is not a time such as 500, \"500ms\" or \"2s\"",
           "x.toml:14: error: timeouts.retry_ms_min: must be a time such as 500, \"500ms\" or "
           "\"2s\", not true or false",
-          "x.toml:15: error: unknown key 'colour'; known are daemon, limits, vchan, timeouts, "
+          "x.toml:15: error: unknown key 'colour'; known are daemon, limits, vchan, lanes, "
+          "console, timeouts, "
           "channel"));
   EXPECT_TRUE(got.is_fatal());
 }
@@ -392,11 +393,12 @@ TEST_F(Config, CheckPrintsEveryDiagnosticAndASummary) {
   EXPECT_EQ(print_check(bad, stdout), exit_configuration);
   const std::string file = dir_ / "x.toml";
   std::fflush(stdout);
-  EXPECT_EQ(testing::internal::GetCapturedStdout(),
-            file +
-                ":4: error: channel: unknown key 'colour'; known are name, end, target, guest, "
-                "mode, owner, group\n" +
-                file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
+  EXPECT_EQ(
+      testing::internal::GetCapturedStdout(),
+      file +
+          ":4: error: channel: unknown key 'colour'; known are name, end, target, lane, guest, "
+          "mode, owner, group\n" +
+          file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
   testing::internal::CaptureStdout();
   EXPECT_EQ(print_check(load(""), stdout), exit_ok);
   EXPECT_EQ(testing::internal::GetCapturedStdout(),

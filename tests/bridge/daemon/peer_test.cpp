@@ -57,9 +57,13 @@ TEST_F(PeerTest, AnswersNothingButStatus) {
 
 // To stop or to leave what is not there is what happens when a domain goes while none is up.
 TEST_F(PeerTest, WithoutASessionThereIsNothingToEnd) {
-  peer.stop_session("stopped");
-  peer.leave_session("left");
+  peer.stop_lane(LaneKind::vchan, "stopped");
+  peer.leave_lane(LaneKind::vchan, "left");
+  peer.abandon_vchan("abandoned");
   EXPECT_EQ(json_text(*json_object(status(), "session"), "reason"), "starting");
+  peer.end_session(ECONNRESET, "the domain has gone");
+  EXPECT_EQ(json_text(*json_object(status(), "session"), "reason"), "the domain has gone");
+  EXPECT_EQ(json_text(*json_object(status(), "session"), "state"), "down");
 }
 
 TEST_F(PeerTest, ChannelWhoseSocketCannotBeMadeIsDisabledAndAlone) {
@@ -113,9 +117,9 @@ TEST(PeerSession, ReasonOfARefusalIsOneLineOfPlainText) {
   auto [ours, theirs] = transport::MemoryLane::make_pair(4096);
   std::string reason;
   boost::asio::co_spawn(
-      io, peer.run_session(std::move(ours), 1),
+      io, peer.run_lane(LaneKind::vchan, std::move(ours), 1),
       [&](const std::exception_ptr&, std::string ended) { reason = std::move(ended); });
-  const auto refusal = encode_handshake(Reject{RejectCode::busy, 1, 1, "no\x1b[2J\r\nlevel: \xff"});
+  const auto refusal = encode_handshake(Reject{RejectCode::busy, 2, 2, "no\x1b[2J\r\nlevel: \xff"});
   copy_in(theirs->writable(), 0, refusal.view());
   theirs->commit(refusal.size);
   theirs->publish();

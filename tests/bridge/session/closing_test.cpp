@@ -21,15 +21,17 @@ constexpr std::uint32_t ring_bytes = 4096;
 /// Accepts every stream and keeps what comes.
 class Reader final : public StreamOwner {
  public:
-  SessionDriver* driver = nullptr;
+  explicit Reader(Session& of) : session(of) {}
+  Session& session;
   std::string received;
   bool accepted = false;
   bool finished = false;
 
   void handle_session_up() override {}
+  void handle_session_ended(int, const std::string&) override {}
   void handle_event(const InputEvent& event) override {
     if (const auto* open = std::get_if<OpenRequested>(&event)) {
-      driver->mux()->accept(open->id);
+      session.mux()->accept(open->id);
       accepted = true;
     }
     finished |= std::holds_alternative<PeerFinished>(event);
@@ -40,7 +42,7 @@ class Reader final : public StreamOwner {
     for (const auto part : {untrusted_payload.first, untrusted_payload.second}) {
       received.append(reinterpret_cast<const char*>(part.data()), part.size());
     }
-    driver->mux()->delivered(id, untrusted_payload.size());
+    session.mux()->delivered(id, untrusted_payload.size());
   }
 };
 
@@ -54,8 +56,9 @@ void put(const MappedRings& rings, std::span<const std::byte> bytes) {
 
 EncodedHandshake hello() {
   Greeting greeting;
-  greeting.version_min = greeting.version_max = 1;
+  greeting.version_min = greeting.version_max = protocol_version_max;
   greeting.epoch = 7;
+  greeting.turn = 1;
   greeting.limits = MuxLimits{};
   return encode_handshake(Hello{greeting});
 }
@@ -69,10 +72,12 @@ TEST(Closing, WhatCameBetweenTheLastLookAndTheCloseIsDelivered) {
 
   auto owned = std::make_unique<MappedLane>(rings, event.get());
   MappedLane& lane = *owned;
-  Reader reader;
-  SessionDriver driver(io.get_executor(), std::move(owned), {Role::host, {}, {}, 7, {}}, {},
-                       reader);
-  reader.driver = &driver;
+  Session session({Role::host, {}, {}});
+  Reader reader(session);
+  RandomId fresh{};
+  fresh.fill(std::byte{9});
+  SessionDriver driver(io.get_executor(), std::move(owned), session,
+                       {.epoch = 7, .fresh_id = fresh}, {}, reader);
   int endings = 0;
   lane.before_state = [&] {
     // The driver has read all there was; now the guest says its last and leaves.

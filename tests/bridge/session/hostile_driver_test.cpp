@@ -48,15 +48,19 @@ std::vector<Cell> cells() {
 /// filled.
 class Echo final : public StreamOwner {
  public:
-  explicit Echo(std::function<void()> on_stream) : on_stream_(std::move(on_stream)) {}
-  SessionDriver* driver = nullptr;
+  Echo(Session& session, std::function<void()> on_stream)
+      : session_(session), on_stream_(std::move(on_stream)) {}
   std::uint64_t delivered_bytes = 0;
+  std::uint64_t bytes_in = 0;
 
   void handle_session_up() override {}
+  void handle_session_ended(int, const std::string&) override {
+    bytes_in = session_.bytes_consumed();
+  }
   void handle_event(const InputEvent& event) override {
     if (const auto* open = std::get_if<OpenRequested>(&event)) {
-      driver->mux()->accept(open->id);
-      driver->mux()->source_ready(open->id);
+      session_.mux()->accept(open->id);
+      session_.mux()->source_ready(open->id);
       on_stream_();
     }
   }
@@ -70,10 +74,11 @@ class Echo final : public StreamOwner {
     std::vector<std::byte> copy(untrusted_payload.size());
     copy_out(untrusted_payload, 0, copy);
     delivered_bytes += copy.size();
-    driver->mux()->delivered(id, copy.size());
+    session_.mux()->delivered(id, copy.size());
   }
 
  private:
+  Session& session_;
   std::function<void()> on_stream_;
 };
 
@@ -95,12 +100,13 @@ class HostileDriver : public testing::Test {
     flipper->pause();
     rings.reset();
     Greeting greeting;
-    greeting.version_min = greeting.version_max = 1;
+    greeting.version_min = greeting.version_max = protocol_version_max;
     greeting.epoch = 7;
+    greeting.turn = 1;
     greeting.limits = MuxLimits{};
     const auto hello = encode_handshake(Hello{greeting});
     const auto open =
-        encode_frame(OpenFrame{1, EndShape::service, SocketKind::stream, "sixteen.letters."});
+        encode_frame(OpenFrame{1, EndShape::service, SocketKind::stream, "twelve.bytes"});
     greeting_bytes = hello.view().size() + open.view().size();
     ASSERT_EQ(greeting_bytes % cell_bytes, 0U) << "the cells behind must lie at their places";
     fill_with_pings(0, ring_bytes);
@@ -120,13 +126,16 @@ class HostileDriver : public testing::Test {
   void run_session(Temper temper, bool from_the_start, std::uint64_t bytes_max) {
     ASSERT_NO_FATAL_FAILURE(prepare_rings());
     boost::asio::io_context io;
-    Echo echo([&] {
+    Session session({Role::host, {}, {}});
+    Echo echo(session, [&] {
       fill_with_pings(0, greeting_bytes);  // read already; no frames when the ring comes round
       if (!from_the_start) flipper->resume(temper);
     });
+    RandomId fresh{};
+    fresh.fill(std::byte{9});
     SessionDriver driver(io.get_executor(), std::make_unique<MappedLane>(rings, event.get()),
-                         {Role::host, {}, {}, 7, {}}, {.handshake = 1s, .peer_stall = 2s}, echo);
-    echo.driver = &driver;
+                         session, {.epoch = 7, .fresh_id = fresh},
+                         {.handshake = 1s, .peer_stall = 2s}, echo);
     std::optional<std::string> reason;
     boost::asio::co_spawn(io, driver.run(), [&](const std::exception_ptr&, std::string why) {
       reason = std::move(why);
@@ -136,10 +145,10 @@ class HostileDriver : public testing::Test {
     const auto deadline = std::chrono::steady_clock::now() + 20s;
     while (!reason && std::chrono::steady_clock::now() < deadline) {
       io.run_one_for(100ms);
-      if (driver.session().bytes_consumed() >= bytes_max) driver.stop("enough");
+      if (session.bytes_consumed() >= bytes_max) driver.stop("enough");
     }
     ASSERT_TRUE(reason) << "the session did not notice";
-    bytes_in += driver.session().bytes_consumed();
+    bytes_in += session.mux() ? session.bytes_consumed() : echo.bytes_in;
     bytes_delivered += echo.delivered_bytes;
     ++endings[reason->substr(0, reason->find(':'))];
     ++sessions;

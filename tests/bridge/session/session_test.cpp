@@ -1,227 +1,299 @@
-// The handshake between two session machines, and what a guest or a host may be told instead.
+// The session as a pipe over successive lanes: what is sent again after a cut is exactly what the
+// peer has not consumed, wherever the cut comes, and nobody claims what cannot be.
 #include "bridge/session/session.hpp"
 
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <vector>
+#include <deque>
 
-#include "bridge/wire/bytes.hpp"
+#include "tests/bridge/session/fake_carrier.hpp"
 
 namespace xenlane::bridge {
 namespace {
 
-RandomId id_of(std::uint8_t value) {
-  RandomId id;
-  id.fill(std::byte{value});
-  return id;
-}
+using test::Bytes;
+using test::FakeCarrier;
+using test::id_of;
 
-Session::Settings settings(Role role, std::uint64_t epoch = 7) {
-  Session::Settings out{role, id_of(0xAA), id_of(role == Role::host ? 1 : 2), epoch, {}};
-  out.limits.streams_max = role == Role::host ? 10 : 20;
-  return out;
-}
-
-using Bytes = std::vector<std::byte>;
-
-/// What the session wants to say, taken as sent.
-Bytes said_by(Session& session) {
-  const auto bytes = session.poll_greeting();
-  Bytes out(bytes.begin(), bytes.end());
-  session.greeting_sent(out.size());
-  return out;
-}
-
-std::size_t tell(Session& session, const Bytes& bytes) {
-  return session.handle_greeting({std::span(bytes), {}});
-}
-
-Bytes bytes_of(const HandshakeMessage& message) {
-  const EncodedHandshake encoded = encode_handshake(message);
-  return {encoded.view().begin(), encoded.view().end()};
-}
-
-Greeting greeting_of(Session& guest) {
-  return std::get<Hello>(*decode_handshake(said_by(guest))).greeting;
-}
-
-TEST(Session, GuestGreetsAndHostWelcomes) {
-  Session host(settings(Role::host));
-  Session guest(settings(Role::guest));
-  EXPECT_TRUE(host.poll_greeting().empty()) << "the guest speaks first";
-  const Bytes hello = said_by(guest);
-  EXPECT_EQ(tell(host, hello), hello.size());
-  EXPECT_EQ(host.state(), SessionState::up);
-  EXPECT_EQ(guest.state(), SessionState::greeting);
-  const Bytes welcome = said_by(host);
-  EXPECT_EQ(tell(guest, welcome), welcome.size());
-  EXPECT_EQ(guest.state(), SessionState::up);
-  EXPECT_EQ(guest.id(), id_of(0xAA)) << "the host chose it";
-  EXPECT_EQ(host.peer().instance, id_of(2));
-  EXPECT_EQ(guest.peer().instance, id_of(1));
-  EXPECT_EQ(host.peer().limits.streams_max, 20U);
-  EXPECT_EQ(guest.peer().limits.streams_max, 10U);
-  EXPECT_EQ(guest.peer().version_max, 1);
-  EXPECT_TRUE(said_by(guest).empty() && said_by(host).empty());
-}
-
-TEST(Session, MessagesThatArriveByteByByteAreWaitedFor) {
-  Session host(settings(Role::host));
-  Session guest(settings(Role::guest));
-  const Bytes hello = said_by(guest);
-  for (std::size_t i = 0; i < hello.size(); ++i) {
-    ASSERT_EQ(tell(host, Bytes(hello.begin(), hello.begin() + static_cast<std::ptrdiff_t>(i))), 0U);
-    ASSERT_EQ(host.state(), SessionState::greeting);
+/// One direction of a session: a sender with lanes that come and go, and what its peer has got.
+class Pipe {
+ public:
+  Pipe() { session.begin(id_of(9), Greeting{}, next_lane()); }
+  /// Puts `count` bytes that are like no others onto the lane.
+  void say(std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) said.push_back(static_cast<std::byte>(said.size()));
+    put(std::span(said).last(count));
+    session.count_sent(count);
   }
-  EXPECT_EQ(tell(host, hello), hello.size());
-  EXPECT_EQ(host.state(), SessionState::up);
-}
-
-TEST(Session, MessageThatWrapsAroundTheRingIsReadWhole) {
-  for (std::size_t split = 0; split <= 84; ++split) {
-    Session host(settings(Role::host));
-    Session guest(settings(Role::guest));
-    const Bytes hello = said_by(guest);
-    const auto span = std::span(hello);
-    EXPECT_EQ(host.handle_greeting({span.first(split), span.subspan(split)}), hello.size());
-    EXPECT_EQ(host.state(), SessionState::up);
+  /// Puts up to `count` of the bytes to be sent again onto the lane; returns how many.
+  std::size_t say_again(std::size_t count) {
+    const auto again = session.resend();
+    count = std::min(count, again.size());
+    put(again.first(count));
+    session.count_resent(count);
+    return count;
   }
-}
-
-TEST(Session, FramesBehindTheWelcomeAreLeftAlone) {
-  Session host(settings(Role::host));
-  Session guest(settings(Role::guest));
-  tell(host, said_by(guest));
-  Bytes bytes = said_by(host);
-  const std::size_t welcome_bytes = bytes.size();
-  bytes.resize(welcome_bytes + 100);
-  EXPECT_EQ(tell(guest, bytes), welcome_bytes);
-  EXPECT_EQ(tell(guest, bytes), 0U) << "the rest is not the handshake's";
-}
-
-TEST(Session, VersionsWithoutOverlapAreExplainedOnBothSides) {
-  Session guest(settings(Role::guest));
-  Greeting newer = greeting_of(guest);
-  newer.version_min = 2;
-  newer.version_max = 4;
-  Session host(settings(Role::host));
-  tell(host, bytes_of(Hello{newer}));
-  const std::string why =
-      "no common protocol version: the guest speaks 2 to 4, the host 1 to 1; upgrade the older "
-      "side";
-  EXPECT_EQ(host.state(), SessionState::down);
-  EXPECT_EQ(host.reason(), why);
-  tell(guest, said_by(host));
-  EXPECT_EQ(guest.state(), SessionState::down);
-  EXPECT_EQ(guest.reason(), "refused by the host: " + why);
-}
-
-TEST(Session, GuestOfALaterVersionThatStillSpeaksOursIsWelcome) {
-  Session guest(settings(Role::guest));
-  Greeting newer = greeting_of(guest);
-  newer.version_max = 9;
-  Bytes hello = bytes_of(Hello{newer});
-  hello.resize(hello.size() + 40);  // fields of version 9
-  store_le<std::uint16_t>(std::span(hello).subspan<8, 2>(),
-                          static_cast<std::uint16_t>(hello.size()));
-  Session host(settings(Role::host));
-  EXPECT_EQ(tell(host, hello), hello.size());
-  ASSERT_EQ(host.state(), SessionState::up);
-  EXPECT_EQ(std::get<Welcome>(*decode_handshake(said_by(host))).greeting.version_max, 1);
-}
-
-TEST(Session, OlderHostsRefusalReachesANewerGuestsLog) {
-  Session guest(settings(Role::guest));
-  tell(guest, bytes_of(Reject{static_cast<RejectCode>(77), 0, 0, "too new for me"}));
-  EXPECT_EQ(guest.reason(), "refused by the host: too new for me");
-}
-
-TEST(Session, AnotherLanesEpochIsRefused) {
-  Session guest(settings(Role::guest, 6));
-  Session host(settings(Role::host, 7));
-  tell(host, said_by(guest));
-  EXPECT_EQ(host.reason(), "the guest speaks of another lane than this one");
-  tell(guest, said_by(host));
-  EXPECT_EQ(guest.reason(), "refused by the host: the guest speaks of another lane than this one");
-}
-
-/// What the guest makes of a WELCOME that was tampered with.
-std::string guest_reason(const std::function<void(Greeting&)>& tamper) {
-  Session guest(settings(Role::guest));
-  Session host(settings(Role::host));
-  tell(host, said_by(guest));
-  Greeting welcome = std::get<Welcome>(*decode_handshake(said_by(host))).greeting;
-  tamper(welcome);
-  tell(guest, bytes_of(Welcome{welcome}));
-  EXPECT_EQ(guest.state(), SessionState::down);
-  return guest.reason();
-}
-
-TEST(Session, GuestChecksTheWelcome) {
-  EXPECT_EQ(guest_reason([](Greeting& w) { w.epoch = 8; }),
-            "the host speaks of another lane than this one");
-  EXPECT_EQ(guest_reason([](Greeting& w) { w.version_min = w.version_max = 2; }),
-            "the host chose a protocol version that was not offered");
-  EXPECT_EQ(guest_reason([](Greeting& w) { w.version_max = 2; }),
-            "the host chose a protocol version that was not offered");
-  EXPECT_EQ(guest_reason([](Greeting& w) { w.limits.stream_window_bytes_min = 0; }),
-            "the peer allows no data at all");
-  EXPECT_EQ(guest_reason([](Greeting& w) { w.limits.session_window_bytes = 0; }),
-            "the peer allows no data at all");
-}
-
-TEST(Session, HostRefusesAGuestThatAllowsNoData) {
-  for (const bool whole_session : {false, true}) {
-    Session guest(settings(Role::guest));
-    Greeting hello = greeting_of(guest);
-    (whole_session ? hello.limits.session_window_bytes : hello.limits.stream_window_bytes_min) = 0;
-    Session host(settings(Role::host));
-    tell(host, bytes_of(Hello{hello}));
-    EXPECT_EQ(host.reason(), "the peer allows no data at all");
-    tell(guest, said_by(host));
-    EXPECT_EQ(guest.reason(), "refused by the host: the peer allows no data at all");
+  /// The peer has read up to this position of what the lane carries. `seen` of what it has read is
+  /// what the sender knows of when it gives the lane up.
+  void cut(std::uint64_t read_to, std::uint64_t seen_to, bool superseded = false) {
+    FakeCarrier& lane = lanes.back();
+    const auto count = static_cast<std::size_t>(read_to - heard.size());
+    ASSERT_LE(count, lane.put.size());
+    lane.consumed = static_cast<std::size_t>(seen_to - heard.size());
+    heard.insert(heard.end(), lane.put.begin(), lane.put.begin() + static_cast<long>(count));
+    session.cut(superseded);
   }
-}
+  void resume() { session.resume(heard.size(), next_lane()); }
+  std::uint64_t on_lane_to() const { return heard.size() + lanes.back().put.size(); }
 
-TEST(Session, PeerThatAllowsNoStreamsIsNoProblem) {
-  Session guest(settings(Role::guest));
-  Greeting hello = greeting_of(guest);
-  hello.limits.streams_max = 0;
-  hello.limits.open_backlog_max = 0;
-  Session host(settings(Role::host));
-  tell(host, bytes_of(Hello{hello}));
-  EXPECT_EQ(host.state(), SessionState::up);
-}
+  Session session{{Role::host, id_of(1), {}}};
+  std::deque<FakeCarrier> lanes;
+  Bytes said;   ///< all there ever was
+  Bytes heard;  ///< what the peer has consumed, over all lanes
 
-TEST(Session, ReflectedMessagesAreRefused) {
-  Session sample(settings(Role::guest));
-  const Greeting greeting = greeting_of(sample);
-  const Reject reject{RejectCode::busy, 1, 1, "busy"};
-  for (const HandshakeMessage& message : std::vector<HandshakeMessage>{Welcome{greeting}, reject}) {
-    Session host(settings(Role::host));
-    tell(host, bytes_of(message));
-    EXPECT_EQ(host.reason(), "a handshake message that this side only sends");
-    EXPECT_TRUE(host.poll_greeting().empty());
+ private:
+  FakeCarrier& next_lane() { return lanes.emplace_back(); }
+  void put(std::span<const std::byte> bytes) {
+    lanes.back().put.insert(lanes.back().put.end(), bytes.begin(), bytes.end());
   }
-  Session guest(settings(Role::guest));
-  tell(guest, said_by(guest));
-  EXPECT_EQ(guest.reason(), "a handshake message that this side only sends");
+};
+
+Bytes copy_of(std::span<const std::byte> bytes) {
+  return {bytes.begin(), bytes.end()};
 }
 
-TEST(Session, GarbageIsRefusedFromItsFirstBytes) {
-  Session host(settings(Role::host));
-  EXPECT_EQ(tell(host, Bytes(12, std::byte{'G'})), 0U);
-  EXPECT_EQ(host.state(), SessionState::down);
-  EXPECT_EQ(host.reason(), "the peer does not speak xenlane's protocol");
-  EXPECT_EQ(tell(host, Bytes(12, std::byte{'G'})), 0U) << "nothing more is read";
+Bytes rest_of(const Bytes& bytes, std::uint64_t from) {
+  return copy_of(std::span(bytes).subspan(static_cast<std::size_t>(from)));
 }
 
-TEST(Session, FirstReasonStays) {
-  Session host(settings(Role::host));
-  host.fail("first");
-  host.fail("second");
-  EXPECT_EQ(host.reason(), "first");
+TEST(Session, BeginsWithNothingToSendAgain) {
+  Session session({Role::guest, id_of(2), {}});
+  EXPECT_EQ(session.state(), SessionState::none);
+  EXPECT_EQ(session.mux(), nullptr);
+  FakeCarrier lane;
+  Greeting peer;
+  peer.instance = id_of(1);
+  session.begin(id_of(9), peer, lane);
+  EXPECT_EQ(session.state(), SessionState::up);
+  EXPECT_EQ(session.id(), id_of(9));
+  EXPECT_EQ(session.peer().instance, id_of(1));
+  EXPECT_EQ(session.lanes(), 1U);
+  EXPECT_NE(session.mux(), nullptr);
+  EXPECT_TRUE(session.resend().empty());
+  session.wake();
+  EXPECT_EQ(lane.wake_ups, 1);
+}
+
+TEST(Session, WhatThePeerHasNotConsumedIsSentAgain) {
+  Pipe pipe;
+  pipe.say(10);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(4, 4));
+  EXPECT_EQ(pipe.session.state(), SessionState::cut);
+  EXPECT_NE(pipe.session.mux(), nullptr) << "streams live on";
+  pipe.resume();
+  EXPECT_EQ(pipe.session.state(), SessionState::up);
+  EXPECT_EQ(pipe.session.lanes(), 2U);
+  EXPECT_EQ(copy_of(pipe.session.resend()), rest_of(pipe.said, 4));
+  EXPECT_EQ(pipe.say_again(100), 6U);
+  EXPECT_TRUE(pipe.session.resend().empty());
+  pipe.say(3);
+  EXPECT_EQ(pipe.session.bytes_sent(), 13U);
+  EXPECT_EQ(pipe.lanes.back().put, rest_of(pipe.said, 4));
+}
+
+// The peer reads on until it hears of the cut: it knows better than the index that was seen here.
+TEST(Session, WhatThePeerConsumedAfterTheLastLookIsNotSentAgain) {
+  Pipe pipe;
+  pipe.say(10);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(7, 4));
+  pipe.resume();
+  EXPECT_EQ(copy_of(pipe.session.resend()), rest_of(pipe.said, 7));
+}
+
+TEST(Session, NothingIsKeptWhenAllWasConsumed) {
+  Pipe pipe;
+  pipe.say(10);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(10, 10));
+  pipe.resume();
+  EXPECT_TRUE(pipe.session.resend().empty());
+  pipe.say(2);
+  EXPECT_EQ(pipe.lanes.back().put, rest_of(pipe.said, 10));
+}
+
+// Every cut of a small exchange: what the first lane carried, what of it the sender saw consumed,
+// what of it was; how far the sending again came on the second lane before that was cut too.
+TEST(Session, ResendEqualsWhatWasNotConsumedWhereverTheCutsCome) {
+  constexpr std::size_t said_first = 5;
+  int cases = 0;
+  for (std::size_t read = 0; read <= said_first; ++read) {
+    for (std::size_t seen = 0; seen <= read; ++seen) {
+      for (std::size_t again = 0; again <= said_first - read; ++again) {
+        const std::size_t more_max = again == said_first - read ? 3 : 0;
+        for (std::size_t more = 0; more <= more_max; ++more) {
+          for (std::size_t read_again = 0; read_again <= again + more; ++read_again) {
+            for (std::size_t seen_again = 0; seen_again <= read_again; ++seen_again, ++cases) {
+              Pipe pipe;
+              pipe.say(said_first);
+              ASSERT_NO_FATAL_FAILURE(pipe.cut(read, seen));
+              pipe.resume();
+              ASSERT_EQ(copy_of(pipe.session.resend()), rest_of(pipe.said, read));
+              ASSERT_EQ(pipe.say_again(again), again);
+              if (more > 0) pipe.say(more);
+              ASSERT_NO_FATAL_FAILURE(pipe.cut(read + read_again, read + seen_again));
+              pipe.resume();
+              ASSERT_EQ(copy_of(pipe.session.resend()), rest_of(pipe.said, read + read_again))
+                  << read << ' ' << seen << ' ' << again << ' ' << more << ' ' << read_again;
+              pipe.say_again(100);
+              pipe.say(1);
+              ASSERT_NO_FATAL_FAILURE(pipe.cut(pipe.said.size(), read + read_again));
+              ASSERT_EQ(pipe.heard, pipe.said);
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(cases, 500);
+}
+
+// A lane that never carried a byte changes nothing, however many of them there are.
+TEST(Session, LanesThatCarryNothingLoseNothing) {
+  Pipe pipe;
+  pipe.say(10);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(3, 3));
+  for (int i = 0; i < 5; ++i) {
+    pipe.resume();
+    ASSERT_NO_FATAL_FAILURE(pipe.cut(3, 3));
+  }
+  pipe.resume();
+  EXPECT_EQ(copy_of(pipe.session.resend()), rest_of(pipe.said, 3));
+  EXPECT_EQ(pipe.session.lanes(), 7U);
+}
+
+// As many cuts as there are bytes, each after the peer got one more.
+TEST(Session, CutAfterEveryByteTheWholeArrivesOnce) {
+  Pipe pipe;
+  pipe.say(100);
+  for (std::uint64_t read = 1; read <= 100; ++read) {
+    ASSERT_NO_FATAL_FAILURE(pipe.cut(read, read - 1));
+    pipe.resume();
+    ASSERT_EQ(pipe.session.resend().size(), 100 - read);
+    pipe.say_again(1 + read % 7);
+  }
+  EXPECT_EQ(pipe.heard, pipe.said);
+  EXPECT_TRUE(pipe.session.resend().empty());
+}
+
+TEST(Session, CutTwiceIsCutOnce) {
+  Pipe pipe;
+  pipe.say(10);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(4, 4));
+  pipe.session.cut(true);
+  EXPECT_FALSE(pipe.lanes.back().superseded) << "it carried nothing any more";
+  pipe.resume();
+  EXPECT_EQ(copy_of(pipe.session.resend()), rest_of(pipe.said, 4));
+}
+
+TEST(Session, SupersededCarrierIsToldSo) {
+  Pipe pipe;
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(0, 0, true));
+  EXPECT_TRUE(pipe.lanes.back().superseded);
+  pipe.resume();
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(0, 0, false));
+  EXPECT_FALSE(pipe.lanes.back().superseded) << "it says so itself when it ends";
+}
+
+constexpr std::string_view never_sent =
+    "the peer claims to have consumed bytes that were never sent to it";
+constexpr std::string_view wanted_again = "the peer wants bytes again that it had consumed";
+
+TEST(Session, PositionsThatCannotBeAreNamed) {
+  Pipe pipe;
+  pipe.say(10);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(4, 4));
+  const Session& session = pipe.session;
+  EXPECT_EQ(session.problem_with(3), wanted_again);
+  for (std::uint64_t position = 4; position <= 10; ++position) {
+    EXPECT_EQ(session.problem_with(position), "") << position;
+  }
+  EXPECT_EQ(session.problem_with(11), never_sent);
+  EXPECT_EQ(session.problem_with(0), wanted_again);
+  EXPECT_EQ(session.problem_with(~std::uint64_t{0}), never_sent);
+}
+
+// Bytes that wait to be sent again and were put on no lane since are none the peer can have.
+TEST(Session, PositionBehindWhatWasSentAgainCannotBe) {
+  Pipe pipe;
+  pipe.say(10);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(4, 4));
+  pipe.resume();
+  pipe.say_again(2);
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(5, 5));
+  EXPECT_EQ(pipe.session.problem_with(4), wanted_again);
+  EXPECT_EQ(pipe.session.problem_with(5), "");
+  EXPECT_EQ(pipe.session.problem_with(6), "");
+  EXPECT_EQ(pipe.session.problem_with(7), never_sent);
+}
+
+TEST(Session, EndedSessionHasForgottenEverythingButItsTurns) {
+  Pipe pipe;
+  pipe.say(10);
+  pipe.session.count_consumed(7);
+  EXPECT_TRUE(pipe.session.take_turn(id_of(2), 5));
+  ASSERT_NO_FATAL_FAILURE(pipe.cut(4, 4));
+  pipe.session.end();
+  EXPECT_EQ(pipe.session.state(), SessionState::none);
+  EXPECT_EQ(pipe.session.id(), RandomId{});
+  EXPECT_EQ(pipe.session.bytes_sent(), 0U);
+  EXPECT_EQ(pipe.session.bytes_consumed(), 0U);
+  EXPECT_TRUE(pipe.session.resend().empty());
+  EXPECT_EQ(pipe.session.problem_with(0), "");
+  EXPECT_EQ(pipe.session.problem_with(1), never_sent);
+  EXPECT_FALSE(pipe.session.take_turn(id_of(2), 5)) << "a late HELLO is late all the same";
+}
+
+TEST(Session, EndsUnderItsCarrierWithoutAskingIt) {
+  Pipe pipe;
+  pipe.say(10);
+  pipe.session.end();
+  EXPECT_EQ(pipe.session.carrier(), nullptr);
+  pipe.session.cut(true);
+  EXPECT_FALSE(pipe.lanes.back().superseded);
+  pipe.session.wake();
+  EXPECT_EQ(pipe.lanes.back().wake_ups, 0);
+}
+
+TEST(Session, GuestsTurnsRise) {
+  Session guest({Role::guest, id_of(2), {}});
+  EXPECT_EQ(guest.next_turn(), 1U);
+  EXPECT_EQ(guest.next_turn(), 2U);
+  EXPECT_EQ(guest.last_turn(), 2U);
+}
+
+TEST(Session, HostTakesOnlyTurnsThatRise) {
+  Session host({Role::host, id_of(1), {}});
+  EXPECT_TRUE(host.take_turn(id_of(2), 1));
+  EXPECT_FALSE(host.take_turn(id_of(2), 1)) << "repeated";
+  EXPECT_TRUE(host.take_turn(id_of(2), 7));
+  EXPECT_FALSE(host.take_turn(id_of(2), 6)) << "going back";
+  EXPECT_EQ(host.last_turn(), 7U);
+  EXPECT_TRUE(host.take_turn(id_of(3), 1)) << "another process of the guest's counts anew";
+  EXPECT_TRUE(host.take_turn(id_of(3), ~0U));
+  EXPECT_FALSE(host.take_turn(id_of(3), ~0U)) << "that one has spent them all";
+  EXPECT_TRUE(host.take_turn(id_of(4), 1));
+}
+
+TEST(Session, TurnZeroIsNone) {
+  Session host({Role::host, id_of(1), {}});
+  EXPECT_FALSE(host.take_turn(id_of(2), 0));
+  EXPECT_FALSE(host.take_turn(RandomId{}, 0));
+  EXPECT_TRUE(host.take_turn(id_of(2), 1));
+}
+
+TEST(Session, StatesHaveNames) {
+  EXPECT_EQ(to_string(SessionState::none), "none");
+  EXPECT_EQ(to_string(SessionState::up), "up");
+  EXPECT_EQ(to_string(SessionState::cut), "cut");
 }
 
 }  // namespace

@@ -30,10 +30,11 @@ struct Rule {
 
 // As docs/protocol.md section 4.1 has it, written down a second time on purpose.
 constexpr std::array rules{
-    Rule{1, 5, 67, true, false},    Rule{2, 0, 0, true, false},   Rule{3, 2, 122, true, false},
-    Rule{4, 1, 65536, true, false}, Rule{5, 8, 8, true, true},    Rule{6, 8, 8, true, false},
-    Rule{7, 4, 4, true, false},     Rule{8, 4, 4, true, false},   Rule{9, 8, 8, false, true},
-    Rule{10, 8, 8, false, true},    Rule{11, 0, 120, false, true}};
+    Rule{1, 5, 67, true, false},    Rule{2, 0, 0, true, false},    Rule{3, 2, 122, true, false},
+    Rule{4, 1, 65536, true, false}, Rule{5, 8, 8, true, true},     Rule{6, 8, 8, true, false},
+    Rule{7, 4, 4, true, false},     Rule{8, 4, 4, true, false},    Rule{9, 8, 8, false, true},
+    Rule{10, 8, 8, false, true},    Rule{11, 0, 120, false, true}, Rule{12, 1, 1, false, true},
+    Rule{13, 4, 4, false, true}};
 
 TEST(FrameHeader, TakesExactlyTheSizesOfItsType) {
   for (const Rule& rule : rules) {
@@ -67,7 +68,7 @@ TEST(FrameHeader, NamesAStreamOrNoneAsItsTypeSays) {
 
 TEST(FrameHeader, RefusesEveryOtherType) {
   for (std::uint32_t type = 0; type < 256; ++type) {
-    if (type >= 1 && type <= 11) continue;
+    if (type >= 1 && type <= 13) continue;
     for (const std::uint32_t size : {0U, 8U, size_max}) {
       const auto header = header_of(type, size, 1);
       ASSERT_FALSE(header.has_value()) << type;
@@ -88,7 +89,7 @@ class RandomFrames {
   explicit RandomFrames(std::uint32_t seed) : random_(seed) {}
 
   Frame next() {
-    switch (number<std::uint32_t>() % 11) {
+    switch (number<std::uint32_t>() % 13) {
       case 0:
         return OpenFrame{id(), static_cast<EndShape>(number<std::uint8_t>() % 2),
                          SocketKind::stream, text(1, channel_name_bytes_max)};
@@ -111,8 +112,12 @@ class RandomFrames {
         return PingFrame{number<std::uint64_t>()};
       case 9:
         return PongFrame{number<std::uint64_t>()};
-      default:
+      case 10:
         return GoAwayFrame{text(0, reason_bytes_max)};
+      case 11:
+        return LaneWishFrame{static_cast<LaneWish>(number<std::uint32_t>() % 3)};
+      default:
+        return LeaveFrame{number<std::uint32_t>()};
     }
   }
   template <typename T>
@@ -165,6 +170,17 @@ TEST(Frame, DecoderTakesAnyBytesWithoutHarmAndEncodesTheSameAgain) {
     ASSERT_TRUE(std::ranges::equal(again.view(), bytes)) << "type " << int{rule.type};
   }
   EXPECT_GT(decoded_count, 10'000);
+}
+
+TEST(Frame, WishesThatDoNotExistAreRefused) {
+  for (int value = 0; value < 256; ++value) {
+    EncodedFrame bytes = encode_frame(LaneWishFrame{LaneWish::none});
+    bytes.bytes[frame_header_bytes] = static_cast<std::byte>(value);
+    const auto frame = decode(bytes.view());
+    ASSERT_EQ(frame.has_value(), value <= 2) << value;
+    if (frame.has_value()) continue;
+    EXPECT_EQ(frame.error().text, "LANE_WISH: a wish that does not exist");
+  }
 }
 
 TEST(Frame, ReasonsThatAreTooLongAreCut) {

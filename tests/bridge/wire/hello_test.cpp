@@ -24,6 +24,7 @@ Greeting greeting() {
   out.limits.stream_window_bytes_max = 4096;  // not on the wire: as the minimum
   out.limits.session_window_bytes = 1ULL << 40;
   out.limits.open_backlog_max = 5;
+  out.turn = 0x01020304;
   return out;
 }
 
@@ -57,16 +58,42 @@ TEST(Handshake, RoundTripKeepsEveryField) {
   }
 }
 
+/// Where a greeting of version 1 ended.
+constexpr std::size_t turn_offset = 84;
+
 TEST(Handshake, CutShortAtEveryByteIsRefused) {
   for (const HandshakeMessage& message : examples()) {
     const std::vector<std::byte> whole = bytes_of(message);
-    for (std::size_t size = handshake_prefix_bytes; size < whole.size(); ++size) {
+    const bool is_greeting = !std::holds_alternative<Reject>(message);
+    const std::size_t needed = is_greeting ? turn_offset : whole.size();
+    for (std::size_t size = handshake_prefix_bytes; size < needed; ++size) {
       std::vector<std::byte> bytes(whole.begin(),
                                    whole.begin() + static_cast<std::ptrdiff_t>(size));
       set_size(bytes);
       const auto decoded = decode(bytes);
       ASSERT_FALSE(decoded.has_value()) << size;
       EXPECT_EQ(decoded.error().text, "a handshake message shorter than its fields") << size;
+    }
+  }
+}
+
+// A guest of version 1 says no turn. Its HELLO is read all the same, or nobody could tell it that
+// it is too old; so is one whose turn is cut short.
+TEST(Handshake, GreetingThatEndsBeforeItsTurnHasTurnZero) {
+  Greeting without = greeting();
+  without.turn = 0;
+  for (const HandshakeMessage& message :
+       std::vector<HandshakeMessage>{Hello{greeting()}, Welcome{greeting()}}) {
+    const std::vector<std::byte> whole = bytes_of(message);
+    ASSERT_EQ(whole.size(), turn_offset + 4);
+    for (std::size_t size = turn_offset; size < whole.size(); ++size) {
+      std::vector<std::byte> bytes(whole.begin(),
+                                   whole.begin() + static_cast<std::ptrdiff_t>(size));
+      set_size(bytes);
+      const auto decoded = decode(bytes);
+      ASSERT_TRUE(decoded.has_value()) << size;
+      const bool is_hello = std::holds_alternative<Hello>(message);
+      EXPECT_TRUE(*decoded == (is_hello ? HandshakeMessage(Hello{without}) : Welcome{without}));
     }
   }
 }

@@ -13,7 +13,7 @@ namespace {
 
 using namespace bridge;  // NOLINT(google-build-using-namespace): this file is about little else
 
-constexpr int frame_types = 11;
+constexpr int frame_types = 13;
 
 std::vector<std::byte> copy_of(Bytes bytes) {
   return {bytes.begin(), bytes.end()};
@@ -23,8 +23,7 @@ void check_limits(const FrameHeader& header) {
   const bool is_data = header.type == FrameType::data;
   FUZZ_CHECK(header.payload_bytes <=
              (is_data ? data_payload_bytes_max : control_payload_bytes_max));
-  const bool of_session = header.type == FrameType::ping || header.type == FrameType::pong ||
-                          header.type == FrameType::go_away;
+  const bool of_session = header.type >= FrameType::ping && header.type <= FrameType::leave;
   FUZZ_CHECK(header.type == FrameType::credit || (header.id == 0) == of_session);
 }
 
@@ -87,8 +86,12 @@ Frame any_frame(Input& choices) {
       return PingFrame{choices.take<std::uint64_t>()};
     case 9:
       return PongFrame{choices.take<std::uint64_t>()};
-    default:
+    case 10:
       return GoAwayFrame{choices.text(choices.below(200))};
+    case 11:
+      return LaneWishFrame{static_cast<LaneWish>(choices.below(3))};
+    default:
+      return LeaveFrame{choices.take<std::uint32_t>()};
   }
 }
 

@@ -78,6 +78,7 @@ class MuxProgram {
   void operate(std::uint32_t operation);
   void operate_on(StreamId id, Held& held);
   Frame any_frame();
+  Frame any_frame_without_effect();
   StreamId any_id();
   void send(const Frame& frame, bool spoil);
   void arrive(std::size_t count, std::size_t split);
@@ -133,6 +134,19 @@ StreamId MuxProgram::any_id() {
   }
 }
 
+Frame MuxProgram::any_frame_without_effect() {
+  switch (choices_.below(4)) {
+    case 0:
+      return GoAwayFrame{"bye"};
+    case 1:
+      return PongFrame{1};
+    case 2:
+      return LaneWishFrame{static_cast<LaneWish>(choices_.below(3))};
+    default:
+      return LeaveFrame{choices_.below(3)};
+  }
+}
+
 Frame MuxProgram::any_frame() {
   const auto type = choices_.below(14);
   const StreamId id = any_id();
@@ -160,7 +174,7 @@ Frame MuxProgram::any_frame() {
     case 9:
       return PingFrame{choices_.take<std::uint8_t>()};
     case 10:
-      return choices_.flag() ? Frame{PongFrame{1}} : Frame{GoAwayFrame{"bye"}};
+      return any_frame_without_effect();
     case 11:  // all that the stream may send
       return DataFrame{id, static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
                                is_known ? seen->second.limit_out - seen->second.data_in : 0, 1,
