@@ -145,6 +145,7 @@ void Peer::limit_cut(const std::string& reason, bool superseded) {
   resume_timer_.expires_after(milliseconds(config_.timeouts.resume_ms));
   resume_timer_.async_wait([this, alive = alive_, reason](const auto& error) {
     if (error || !*alive || session_.state() != SessionState::cut) return;
+    if (Clock::now() < resume_timer_.expiry()) return;  // for a cut before this one
     cut_limited_ = false;
     end_session(ECONNRESET,
                 fmt::format("{}; no other lane within {} ms", reason, config_.timeouts.resume_ms));

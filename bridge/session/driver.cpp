@@ -506,7 +506,8 @@ void SessionDriver::limit_handshake() {
   handshake_timed_ = true;
   handshake_timer_.expires_after(timeouts_.handshake);
   handshake_timer_.async_wait([this, alive = alive_](const auto& error) {
-    if (error || !*alive) return;
+    // Who slept for long finds timers that are due beside what they waited for.
+    if (error || !*alive || !handshake_timed_ || Clock::now() < handshake_timer_.expiry()) return;
     const std::string limit = " within " + std::to_string(timeouts_.handshake.count()) + " ms";
     end((phase_ == Phase::carrying ? "the peer did not leave the lane" : "no handshake") + limit);
   });

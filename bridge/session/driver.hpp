@@ -94,7 +94,7 @@ class LaneChooser {
   virtual void handle_peer_wish(LaneWish wish) = 0;
   virtual void handle_carrying(SessionDriver& driver) = 0;
   /// A lane waits for the answer to its HELLO for too long: another may ask.
-  virtual void handle_no_answer() = 0;
+  virtual void handle_no_answer() {}
   /// After each pass of the lane that carries the session, and when a lane opens.
   virtual void handle_pass(SessionDriver& driver) = 0;
 

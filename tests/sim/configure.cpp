@@ -91,7 +91,7 @@ void World::choose_lanes(Guest& guest) {
   }
   if (!guest.has_console) {
     env_.count(Fault::console_missing);
-    if (env_.one_in(2)) guest.host_config.console.socket.clear();
+    if (env_.one_in(2)) guest.host_config.console.socket = "none";
     if (env_.one_in(2)) guest.guest_config.console.device = "none";
   }
   guest.vchan_missing = guest.has_console && !guest.spared && env_.one_in(8);

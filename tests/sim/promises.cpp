@@ -25,6 +25,8 @@ constexpr std::uint64_t pairing_ns = 5 * s;
 /// After each partner for a port: its stream has to be asked for, and a wake-up may be lost.
 constexpr std::uint64_t pairing_pause_ns = s / 10;
 constexpr std::uint64_t quiet_ns = 2 * s;
+/// The longest pause between two tries (timeouts.retry_ms_max).
+constexpr std::uint64_t retry_ns = 3 * s;
 /// Things that may happen in that time in a bridge and a worker that have nothing to do.
 constexpr std::uint64_t quiet_steps_max = 12;
 /// And where a vchan is asked for again and again that cannot be had.
@@ -130,6 +132,7 @@ void World::settle() {
   }
   run_for(static_cast<std::uint64_t>(idle.count()) * ms + quiet_ns);
   check_lanes(mended_ns + vchan_recovery_ns);
+  run_for(quiet_ns + retry_ns);
   std::uint64_t allowed = 0;
   for (const auto& guest : guests_) {
     const bool tries = guest->vchan_missing && wants_vchan(*guest);
@@ -157,6 +160,7 @@ void World::probe(Guest& guest, Side side, std::uint64_t deadline_ns) {
                 "I6: a new connection");
       const Application& probe = applications_->at(id);
       if (probe.clean && probe.sent == script.to_send && probe.partner != 0) return;
+      drain_ports(guest);  // over a console, some may have come only now
     } else {
       run_for(s / 100);
     }

@@ -11,6 +11,8 @@ namespace {
 
 constexpr bridge::RandomId no_session{};
 constexpr std::uint64_t ms = 1'000'000;
+/// How long a guest waits for an answer to its HELLO, at least, before it asks on another lane.
+constexpr std::uint64_t answer_ns = 3'000 * ms;
 /// Beyond the time that a session may wait for a lane, how late its end may be seen.
 constexpr std::uint64_t late_ns = 200 * ms;
 
@@ -75,9 +77,9 @@ void World::handle_session_gone(Guest& guest, Side side, const View& view) {
     if (!partner_lives) return;               // it has died or was stopped, with what it knew
     if (guest.ended == view.session) return;  // as the other side has found already
   }
-  // The answer to the guest's HELLO was lost with its lane.
+  // The guest never heard of it: its HELLO came too late, or the answer was lost.
   const bool unheard = side == Side::host && !guest.known.contains(view.session) &&
-                       env_.hindered_since(view.began_ns);
+                       env_.hindered_since(view.began_ns - answer_ns);
   const std::uint64_t waited = view.cut_since_ns == 0 ? 0 : env_.now_ns() - view.cut_since_ns;
   const std::uint64_t resume_ns = guest.host_config.timeouts.resume_ms * ms;
   const bool waited_in_vain =

@@ -51,66 +51,97 @@ TEST_F(Simulation, SameSeedIsTheSameRunToTheLastStep) {
   EXPECT_NE(run_seed(1).trace_hash, run_seed(2).trace_hash);
 }
 
-Options scripted(std::uint64_t seed) {
+Options scripted(std::uint64_t seed, Lanes lanes) {
   Options options;
   options.seed = seed;
   options.random = false;
+  options.lanes = lanes;
   return options;
 }
 
+std::string name_of(Lanes lanes) {
+  switch (lanes) {
+    case Lanes::vchan:
+      return "Vchan";
+    case Lanes::beside:
+      return "VchanBesideConsole";
+    case Lanes::console:
+      return "Console";
+    case Lanes::on_demand:
+      return "OnDemand";
+  }
+  return "unknown";
+}
+
+constexpr auto all_lanes = {Lanes::vchan, Lanes::beside, Lanes::console, Lanes::on_demand};
+
+class CutLane : public Simulation, public testing::WithParamInterface<Lanes> {};
+
 // Each seed has another order of things; the story is the same: a service on each side and a pair
-// of port connections, with bytes both ways.
-TEST_F(Simulation, LaneMayBeCutAfterEveryStep) {
+// of port connections, with bytes both ways. Wherever the lane is cut that carries them, all bytes
+// arrive.
+TEST_P(CutLane, AfterAnyStepBreaksNoStream) {
   std::uint64_t cuts = 0;
+  std::uint64_t resumed = 0;
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
-    const Result whole = simulate(scripted(seed));
+    const Options whole_story = scripted(seed, GetParam());
+    const Result whole = simulate(whole_story);
     ASSERT_EQ(whole.failure, "") << "seed " << seed;
-    ASSERT_EQ(whole.sessions, 1U);
+    ASSERT_EQ(whole.incomplete, 0U) << "seed " << seed;
     for (std::uint64_t step = 1; step <= whole.steps_of_story; ++step) {
-      Options options = scripted(seed);
+      Options options = whole_story;
       options.cut_after_steps = step;
       const Result cut = simulate(options);
       ASSERT_EQ(cut.failure, "") << "seed " << seed << ", cut after step " << step;
-      ASSERT_GE(cut.sessions, 2U) << "seed " << seed << ", cut after step " << step;
+      ASSERT_EQ(cut.incomplete, 0U) << "seed " << seed << ", cut after step " << step;
+      resumed += cut.resumed;
       ++cuts;
     }
   }
-  fmt::print("cut at every step: {} cuts\n", cuts);
+  fmt::print("{}: {} cuts, {} resumptions\n", name_of(GetParam()), cuts, resumed);
   EXPECT_GT(cuts, 100U);
+  EXPECT_GE(resumed, 2 * cuts);  // on both sides
 }
 
+INSTANTIATE_TEST_SUITE_P(Lanes, CutLane, testing::ValuesIn(all_lanes),
+                         [](const auto& parameter) { return name_of(parameter.param); });
+
 /// The first, second, third... call of its kind fails, until the story has no more of them.
-class FailingCall : public Simulation, public testing::WithParamInterface<Fault> {};
+class FailingCall : public Simulation,
+                    public testing::WithParamInterface<std::tuple<Fault, Lanes>> {};
 
 TEST_P(FailingCall, MayBeAnyOfThem) {
   std::uint64_t failures = 0;
   for (std::uint64_t k = 1;; k += 1 + failures / 60) {
-    Options options = scripted(1);
-    options.failing_call = {GetParam(), k};
+    const auto [call, lanes] = GetParam();
+    Options options = scripted(1, lanes);
+    options.failing_call = {call, k};
     const Result result = simulate(options);
-    ASSERT_EQ(result.failure, "") << to_string(GetParam()) << ", call " << k;
+    ASSERT_EQ(result.failure, "") << to_string(call) << ", call " << k;
     if (!result.planned_call_failed) break;
     ++failures;
   }
-  fmt::print("{}: {} calls made to fail\n", to_string(GetParam()), failures);
+  const auto [call, lanes] = GetParam();
+  fmt::print("{}, {}: {} calls made to fail\n", to_string(call), name_of(lanes), failures);
   EXPECT_GT(failures, 0U);
 }
 
-INSTANTIATE_TEST_SUITE_P(Calls, FailingCall,
-                         testing::Values(Fault::accept_out_of_files, Fault::socket_out_of_files,
-                                         Fault::connect_again, Fault::short_read,
-                                         Fault::short_write, Fault::write_would_block,
-                                         Fault::write_no_buffers, Fault::interrupted,
-                                         Fault::out_of_memory),
-                         [](const auto& parameter) {
-                           std::string name;
-                           for (const char letter : to_string(parameter.param)) {
-                             if (std::isalnum(static_cast<unsigned char>(letter)) != 0) {
-                               name += letter;
-                             }
-                           }
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Calls, FailingCall,
+    testing::Combine(testing::Values(Fault::accept_out_of_files, Fault::socket_out_of_files,
+                                     Fault::connect_again, Fault::short_read, Fault::short_write,
+                                     Fault::write_would_block, Fault::write_no_buffers,
+                                     Fault::interrupted, Fault::out_of_memory),
+                     testing::Values(Lanes::vchan, Lanes::on_demand)),
+    [](const auto& parameter) {
+      std::string name = name_of(std::get<Lanes>(parameter.param));
+      for (const char letter : to_string(std::get<Fault>(parameter.param))) {
+        if (std::isalnum(static_cast<unsigned char>(letter)) != 0) {
+          name += letter;
+        }
+      }
+      return name;
+    });
 
 }  // namespace
 }  // namespace xenlane::sim

@@ -98,6 +98,11 @@ void World::run() {
     open_the_usual();
     run_for(options_.lanes == Lanes::vchan ? 100 * ms : 400 * ms);
     steps_of_story_ = steps_;
+    if (!options_.failing_call) {
+      // Everything arrives; nobody is left without a partner.
+      applications_->finish_all();
+      run_until([this] { return applications_->active() == 0; }, 10'000 * ms, "the story's end");
+    }
   } else {
     env_.allow_faults(true);
     const std::uint64_t end = env_.now_ns() + env_.between(faults_ns_min, faults_ns_max);
