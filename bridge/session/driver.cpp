@@ -52,6 +52,7 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
 
 SessionDriver::~SessionDriver() {
   *alive_ = false;
+  session_.withdraw(handshake_.turn());
   if (session_.carrier() == this) session_.cut(false);
   if (wake_up_.is_open()) wake_up_.release();  // the lane owns the descriptor
 }
@@ -97,6 +98,7 @@ void SessionDriver::end(std::string reason) {
   if (phase_ == Phase::ended) return;
   phase_ = Phase::ended;
   reason_ = std::move(reason);
+  session_.withdraw(handshake_.turn());
   if (session_.carrier() == this) session_.cut(false);
   ended_.raise();
 }
@@ -175,9 +177,10 @@ void SessionDriver::pump() {
 }
 
 // The guest's lanes ask for the session: one on demand as soon as it is open, one on standby when
-// nothing carries the session or another lane is not wanted any more.
+// no lane carries or greets with it, or when the one that carries it is not wanted any more.
 void SessionDriver::take_over_if_due() {
   if (phase_ != Phase::waiting || lane_->state() != transport::LaneState::open) return;
+  if (terms_.standby && session_.is_offered()) return;
   if (terms_.standby && session_.carrier() != nullptr) {
     if (chooser_ != nullptr && chooser_->prefers_standby()) session_.carrier()->leave();
     return;

@@ -54,6 +54,7 @@ void Session::begin(const RandomId& id, const Greeting& peer, Carrier& carrier) 
   peer_ = peer;
   mux_.emplace(role(), settings_.limits, peer.limits);
   carrier_ = &carrier;
+  offered_ = 0;
   lanes_ = 1;
 }
 
@@ -66,6 +67,7 @@ void Session::resume(std::uint64_t consumed, Carrier& carrier) {
   }
   kept_from_ = resumed_from_ = bytes_put_ = consumed;
   carrier_ = &carrier;
+  offered_ = 0;
   ++lanes_;
 }
 

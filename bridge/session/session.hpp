@@ -91,7 +91,13 @@ class Session {
   /// nothing carries the session.
   std::string problem_with(std::uint64_t untrusted_consumed) const;
   /// Guest: the number of the next lane that it says HELLO on.
-  std::uint32_t next_turn() { return ++turn_; }
+  std::uint32_t next_turn() { return offered_ = ++turn_; }
+  /// Guest: a lane has been offered the session and has not answered yet.
+  bool is_offered() const { return offered_ != 0; }
+  /// The lane of that turn has ended; nothing more comes of the offer.
+  void withdraw(std::uint32_t turn) {
+    if (offered_ == turn) offered_ = 0;
+  }
   std::uint32_t last_turn() const { return turn_; }
   /// Host: false for a HELLO that is late: the same guest has said one after it, on another lane.
   /// And for one without a turn: 0 stands for no lane.
@@ -114,8 +120,9 @@ class Session {
   Greeting peer_;
   std::optional<Mux> mux_;
   Carrier* carrier_ = nullptr;
-  std::uint32_t turn_ = 0;  ///< the last one said or heard; lasts longer than a session
-  RandomId turn_of_{};      ///< host: the guest process that said it
+  std::uint32_t turn_ = 0;     ///< the last one said or heard; lasts longer than a session
+  std::uint32_t offered_ = 0;  ///< guest: the turn whose HELLO awaits its answer; 0: none
+  RandomId turn_of_{};         ///< host: the guest process that said it
   std::uint32_t lanes_ = 0;
   std::uint64_t bytes_sent_ = 0;
   std::uint64_t bytes_consumed_ = 0;
