@@ -188,7 +188,6 @@ def revoke_vchan(guest):
 def vchan_goes(guest):
     """A vchan is taken away under a stream, with no memory for another; then there is memory."""
     set_policy(guest, "on-demand")
-    await_lane(guest, "console")
     transfer = Transfer(guest)
     await_lane(guest, "vchan")
     session = guest.await_session()["session"]["id"]
