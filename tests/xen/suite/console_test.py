@@ -3,6 +3,7 @@ stream, and its rate beside what the bare channel has.
 
 The guest is one of this scenario's own, because the others are to go on without a console lane."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -207,11 +208,6 @@ def vchan_goes(guest):
           f"{guest.name}: the session is another one")
 
 
-# In the guest, on the bare device: each way once the host has said so, and what came as a digest.
-RAW = (f"exec 4<>{DEVICE}; stty raw -echo <&4; echo ready >&4; head -c 1 <&4 >/dev/null; "
-       f"cat /tmp/file >&4; head -c {RANDOM_BYTES} <&4 | sha256sum >&4; sleep 1")
-
-
 def read_until(connection, enough):
     connection.settimeout(60)
     data = b""
@@ -222,98 +218,102 @@ def read_until(connection, enough):
     return data
 
 
-def raw_seconds(guest):
-    """From the guest, and to it, with no xenlane on the channel."""
-    data = os.urandom(RANDOM_BYTES)
-    with Agent.connect(f"/run/xen/xenlane-{guest.name}.sock") as connection:
-        number = guest.agent.start(RAW)
-        # What a bridge left in QEMU's buffer comes before it.
-        read_until(connection, lambda got: got.endswith(b"ready\n"))
-        begin = time.monotonic()
-        connection.sendall(b".")
-        got = read_until(connection, lambda got: len(got) >= RANDOM_BYTES)
-        middle = time.monotonic()
-        check(hashlib.sha256(got).hexdigest() == digest_of_file(guest),
-              f"{guest.name}: the bare channel alters what the guest writes")
-        resume = time.monotonic()
-        connection.sendall(data)
-        answer = read_until(connection, lambda got: got.endswith(b"\n"))
-        end = time.monotonic()
-        check(answer.split()[0].decode() == hashlib.sha256(data).hexdigest(),
-              f"{guest.name}: the bare channel alters what the host writes")
-        guest.agent.wait(number, 20)
-    return middle - begin, end - resume
-
-
-def digest_of_file(guest):
-    return guest.sh("sha256sum </tmp/file").split()[0]
-
-
-def lane_seconds(guest, data, digest):
-    """From the guest, and to it, through streams. To open and end one counts."""
+def dialogue_seconds(guest, connection, data):
+    """With guest/dialogue at the far end: how long its file took, and how long the data."""
+    # What a bridge left in QEMU's buffer comes before it.
+    read_until(connection, lambda got: got.endswith(b"ready\n"))
     begin = time.monotonic()
-    got = guest.ask("org.test.file", b"")
-    middle = time.monotonic()
-    answer = guest.ask("org.test.digest", data)
+    connection.sendall(b".")
+    got = read_until(connection, lambda got: len(got) >= len(data))
+    file_end = time.monotonic()
+    check(hashlib.sha256(got).digest() == hashlib.sha256(data).digest(),
+          f"{guest.name}: what the guest wrote is not what came")
+    resume = time.monotonic()
+    connection.sendall(data)
+    answer = read_until(connection, lambda got: got.endswith(b"\n"))
     end = time.monotonic()
-    check(hashlib.sha256(got).hexdigest() == digest, f"{guest.name}: not the file that was sent")
     check(answer.split()[0].decode() == hashlib.sha256(data).hexdigest(),
-          f"{guest.name}: not the bytes that were sent")
-    return middle - begin, end - middle
+          f"{guest.name}: what the host wrote is not what came")
+    return file_end - begin, end - resume
 
 
-def rates(count, rounds):
+def bare_seconds(guest, data):
+    """With no xenlane on the channel."""
+    with Agent.connect(f"/run/xen/xenlane-{guest.name}.sock") as connection:
+        number = guest.agent.start(f"exec 4<>{DEVICE}; stty raw -echo <&4; "
+                                   "/guest/dialogue <&4 >&4")
+        seconds = dialogue_seconds(guest, connection, data)
+        guest.agent.wait(number, 20)
+    return seconds
+
+
+def lane_seconds(guest, data):
+    """Through a stream."""
+    with guest.connect("org.test.dialogue") as connection:
+        return dialogue_seconds(guest, connection, data)
+
+
+def rates(measure, guest, data):
     """KB a second, medians: from the guest, to it."""
-    return [count / statistics.median(times) / 1000 for times in zip(*rounds)]
+    rounds = [measure(guest, data) for _ in range(ROUNDS)]
+    print(f"  {measure.__name__}: {rounds}; {(guest.status() or {}).get('console')}", flush=True)
+    return [len(data) / statistics.median(times) / 1000 for times in zip(*rounds)]
 
 
 def measure(world, guest):
     """KB/s each way: the bare channel, random bytes by the console lane, text by it."""
+    begin_anew(guest)
+    guest.sh(f"head -c {RANDOM_BYTES} /dev/urandom >/tmp/file")
+    noise = guest.ask("org.test.file", b"")
     guest.kill_bridge("TERM")
     world.host.kill(signal.SIGTERM)
-    guest.sh(f"head -c {RANDOM_BYTES} /dev/urandom >/tmp/file")
     try:
-        raw = rates(RANDOM_BYTES, [raw_seconds(guest) for _ in range(ROUNDS)])
+        bare = rates(bare_seconds, guest, noise)
     finally:
         world.host.start()
     guest.start_bridge()
-    guest.await_service(BACK_SECONDS)
+    guest.await_service(30)
     force(guest, "console")
     await_lane(guest, "console")
-    digest = digest_of_file(guest)
-    data = os.urandom(RANDOM_BYTES)
-    noise = rates(RANDOM_BYTES, [lane_seconds(guest, data, digest) for _ in range(ROUNDS)])
-    print(f"  after random bytes: {guest.status()['console']}", flush=True)
+    by_lane = [rates(lane_seconds, guest, noise)]
     guest.sh("cp /guest/text /tmp/file")
-    data, digest = text(), digest_of_file(guest)
-    words = rates(len(data), [lane_seconds(guest, data, digest) for _ in range(ROUNDS)])
+    by_lane.append(rates(lane_seconds, guest, text()))
     check(lane_of(guest) == "console", f"{guest.name}: the lane is {lane_of(guest)}")
-    print(f"  after text: {guest.status()['console']}", flush=True)
-    force(guest, "auto")
-    return raw, noise, words
+    return bare, *by_lane
 
 
 def judge(world, guest, measured):
-    for way, raw, noise, words in zip(("from", "to"), *measured):
-        world.say(f"       console {way} {guest.name}: {raw:.0f} KB/s bare; "
-                  f"random bytes {noise:.0f} KB/s, {noise / raw:.2f} of it; "
-                  f"text {words:.0f} KB/s, {words / raw:.2f} of it")
-    for way, raw, noise, words in zip(("from", "to"), *measured):
-        check(noise >= RANDOM_SHARE_MIN * raw, f"{way} {guest.name}: random bytes have "
-              f"{noise / raw:.2f} of the bare channel's rate, less than {RANDOM_SHARE_MIN}")
-        check(words >= TEXT_SHARE_MIN * raw, f"{way} {guest.name}: text has "
-              f"{words / raw:.2f} of the bare channel's rate, less than {TEXT_SHARE_MIN}")
+    ways = list(zip(("from", "to"), *measured))
+    for way, bare, noise, words in ways:
+        world.say(f"       console {way} {guest.name}: {bare:.0f} KB/s bare; "
+                  f"random bytes {noise:.0f} KB/s, {noise / bare:.2f} of it; "
+                  f"text {words:.0f} KB/s, {words / bare:.2f} of it")
+    for way, bare, noise, words in ways:
+        check(noise >= RANDOM_SHARE_MIN * bare, f"{way} {guest.name}: random bytes have "
+              f"{noise / bare:.2f} of the bare channel's rate, less than {RANDOM_SHARE_MIN}")
+        check(words >= TEXT_SHARE_MIN * bare, f"{way} {guest.name}: text has "
+              f"{words / bare:.2f} of the bare channel's rate, less than {TEXT_SHARE_MIN}")
 
 
-def console_scenario(world):
+@contextlib.contextmanager
+def console_guest(world):
     guest = Guest("con", "pv", console=True)
     try:
-        for part in (alone, vchan_comes, vchan_goes):
-            with timed(f"{guest.name}, {part.__name__}"):
-                world.step(part, guest)
-        judge(world, guest, world.step(measure, world, guest))
+        yield guest
     finally:
         if guest.name in listed_domains():
             guest.destroy()
     for other in world.guests:
         other.await_service(30)
+
+
+def console_scenario(world):
+    with console_guest(world) as guest:
+        for part in (alone, vchan_comes, vchan_goes):
+            with timed(f"{guest.name}, {part.__name__}"):
+                world.step(part, guest)
+
+
+def console_rate_scenario(world):
+    with console_guest(world) as guest:
+        judge(world, guest, world.step(measure, world, guest))
