@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 
-from scenarios import SCENARIOS
+from scenarios import ON_REQUEST, SCENARIOS
 from world import LOGS, World
 
 QUEUE = "/xen-test/queue"
@@ -47,7 +47,7 @@ def main():
     world = World(say)
     if attempt("start", World.start, world):
         while name := take():
-            attempt(name, SCENARIOS.get(name, no_such_scenario), world)
+            attempt(name, {**SCENARIOS, **ON_REQUEST}.get(name, no_such_scenario), world)
     with open(LOGS + "/done", "w"):
         pass
 

@@ -1,5 +1,6 @@
 """The scenarios by name, the longest first. Each takes the World and raises Failure, or returns.
-Those named ...-fault plant a fault, and pass when the checks of their scenario notice it."""
+Those named ...-fault plant a fault, and pass when the checks of their scenario notice it. What is
+in ON_REQUEST runs only when it is named."""
 
 from bulk_test import bulk_scenario
 from bytes_test import bytes_scenario, bytes_self_test
@@ -12,7 +13,6 @@ from guests_test import foreign_scenario, limits_scenario, permissions_scenario
 SCENARIOS = {
     "destroy": destroy_scenario,
     "console": console_scenario,
-    "console-rate": console_rate_scenario,
     "facts": facts_scenario,
     "kill-guest": kill_scenario(kill_guest_bridge),
     "kill-worker": kill_scenario(kill_worker),
@@ -26,4 +26,8 @@ SCENARIOS = {
     "foreign": foreign_scenario,
     "kill-fault": kill_self_test,
     "bytes-fault": bytes_self_test,
+}
+
+ON_REQUEST = {
+    "console-rate": console_rate_scenario,
 }
