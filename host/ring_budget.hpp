@@ -20,7 +20,9 @@ class RingBudget {
         most_(share_ * per_minute) {}
 
   /// How long to wait before the next one.
-  Duration wait(Time now) const { return std::max(spent_until_ - (now + most_ - share_), Duration(0)); }
+  Duration wait(Time now) const {
+    return std::max(spent_until_ - (now + most_ - share_), Duration(0));
+  }
   /// One was attached to.
   void spend(Time now) { spent_until_ = std::max(spent_until_, now) + share_; }
 

@@ -1,3 +1,5 @@
+// A driver's life, its passes, and what comes in; what goes out is in driver_output.cpp, what it
+// waits for in driver_watch.cpp.
 #include "bridge/session/driver.hpp"
 
 #include <sched.h>
@@ -14,16 +16,6 @@ using Clock = std::chrono::steady_clock;
 
 /// How many bytes one pass takes in before output and other work get their turn.
 constexpr std::size_t input_bytes_per_pass = 256 * 1024;
-/// How many bytes one pass puts out before input gets its turn.
-constexpr std::size_t output_bytes_per_pass = 256 * 1024;
-/// How many frames either of them handles: a system call each, however few bytes they carry.
-constexpr std::uint64_t frames_per_pass = 512;
-/// Bytes after which the peer is shown progress in mid-pass, so that both ends work at once.
-constexpr std::size_t publish_bytes = 64 * 1024;
-/// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
-constexpr std::chrono::milliseconds stall_tick{250};
-/// Ticks in a row in which the peer was at work and no event told of it: one may be lost, not all.
-constexpr unsigned unheard_ticks_max = 4;
 /// How long a lane may wait for the answer to its HELLO before another may ask too: longer than a
 /// console takes to send again what it has lost.
 constexpr std::chrono::milliseconds asking_patience{2000};
@@ -185,7 +177,7 @@ void SessionDriver::pump() {
 }
 
 // The guest's lanes ask for the session: one on demand as soon as it is open, one on standby when
-// nothing carries the session or another lane is not wanted any more.
+// no lane carries or greets with it, or when the one that carries it is not wanted any more.
 void SessionDriver::take_over_if_due() {
   if (phase_ != Phase::waiting || lane_->state() != transport::LaneState::open) return;
   if (terms_.standby && session_.carrier() != nullptr) {
@@ -308,114 +300,6 @@ void SessionDriver::handle_leave(std::uint32_t turn) {
   end(reason);
 }
 
-// True when there is more to send and room for it, but others should have a turn first.
-bool SessionDriver::pump_output() {
-  std::size_t sent = 0;
-  std::uint64_t frames = 0;
-  while (sent < output_bytes_per_pass && frames++ < frames_per_pass) {
-    const auto room = lane_->writable();
-    std::size_t count = 0;
-    if (const auto ahead = write_ahead_of_mux(room)) {
-      if (*ahead == 0) return false;
-      sent += *ahead;
-      continue;
-    }
-    const Output output = session_.mux()->poll_output(room_for_frames(room.size()));
-    if (std::holds_alternative<NoOutput>(output)) return false;
-    if (const auto* control = std::get_if<ControlOutput>(&output)) {
-      count = write_frame(*control, room);
-    } else {
-      const auto& turn = std::get<DataTurn>(output);
-      // A long copy may follow: what is written already need not wait for it.
-      if (!turn.fresh) publish();
-      count = write_data(turn, room);
-    }
-    lane_->commit(count);
-    session_.count_sent(count);
-    carried_out_ += count;
-    sent += count;
-    send_limit_.sent(count);
-    unpublished_ += count;
-    if (unpublished_ >= publish_bytes) publish();
-  }
-  return true;
-}
-
-// The handshake, what is sent again, and what this side has to say of the lane. Returns what was
-// written, zero when there is no room; nothing when it is the mux's turn.
-std::optional<std::size_t> SessionDriver::write_ahead_of_mux(const transport::WritableSpans& room) {
-  if (const auto greeting = handshake_.output(); !greeting.empty()) {
-    const std::size_t count = std::min(greeting.size(), room.size());
-    copy_in(room, 0, greeting.first(count));
-    lane_->commit(count);
-    handshake_.count_sent(count);
-    return count;
-  }
-  if (phase_ != Phase::carrying || leave_sent_) return 0;
-  if (const auto again = session_.resend(); !again.empty()) {
-    const std::size_t count = std::min({again.size(), room.size(), publish_bytes});
-    copy_in(room, 0, again.first(count));
-    lane_->commit(count);
-    carried_out_ += count;
-    session_.count_resent(count);
-    publish();
-    return count;
-  }
-  const bool tells_wish = wish_ != wish_told_;
-  if (!tells_wish && !leave_wanted_) return std::nullopt;
-  const EncodedFrame frame =
-      tells_wish ? encode_frame(LaneWishFrame{wish_}) : encode_frame(LeaveFrame{handshake_.turn()});
-  if (room.size() < frame.size) return 0;
-  if (tells_wish) {
-    wish_told_ = wish_;
-  } else {
-    leave_sent_ = true;
-  }
-  const std::size_t count = write_frame(frame, room);
-  lane_->commit(count);
-  session_.count_sent(count);
-  carried_out_ += count;
-  return count;
-}
-
-// Of `room` bytes in the ring, those that the limits leave. Control frames always have what there
-// is.
-std::size_t SessionDriver::room_for_frames(std::size_t room) const {
-  const std::size_t in_flight = lane_->send_ring_bytes() - room;
-  const std::size_t pace = terms_.pace.in_flight_bytes_max;
-  const std::size_t for_data = std::min(
-      {send_limit_.allowed(room), terms_.pace.frame_bytes_max, pace - std::min(pace, in_flight)});
-  return std::max(for_data, std::min(room, frame_header_bytes + control_payload_bytes_max));
-}
-
-void SessionDriver::publish() {
-  lane_->publish();
-  unpublished_ = 0;
-}
-
-std::size_t SessionDriver::write_frame(const EncodedFrame& frame,
-                                       const transport::WritableSpans& room) {
-  copy_in(room, 0, frame.view());
-  return frame.size;
-}
-
-bool SessionDriver::wants_room() const {
-  if (!handshake_.output().empty()) return true;
-  if (phase_ != Phase::carrying || leave_sent_) return false;
-  return !session_.resend().empty() || wish_ != wish_told_ || leave_wanted_ ||
-         session_.mux()->has_output();
-}
-
-// Payload first, straight from the socket, behind the room for the header that is only known then.
-std::size_t SessionDriver::write_data(const DataTurn& turn, const transport::WritableSpans& room) {
-  const auto got = owner_.read_source(turn.id, room.slice(frame_header_bytes, turn.bytes_max));
-  if (turn.fresh && got.bytes > 0 && session_.mux()->has_other_turns())
-    send_limit_.silence_ended(got.bytes);
-  if (got.bytes > 0) copy_in(room, 0, session_.mux()->data_sent(turn.id, got.bytes).view());
-  if (got.drained) session_.mux()->source_drained(turn.id);
-  return got.bytes > 0 ? frame_header_bytes + got.bytes : 0;
-}
-
 // Ends a wait if this pass has moved anything.
 void SessionDriver::note_work() {
   const std::uint64_t moved = carried_out_ + session_.bytes_consumed();
@@ -461,108 +345,6 @@ void SessionDriver::wait_for_peer() {
                         lane_->acknowledge();
                         pump();
                       });
-}
-
-// Some lanes want to be looked at although nothing woke them.
-void SessionDriver::keep_deadline() {
-  const auto due = lane_->deadline();
-  if (due == lane_due_) return;
-  lane_due_ = due;
-  lane_timer_.cancel();
-  if (!due) return;
-  lane_timer_.expires_at(*due);
-  lane_timer_.async_wait([this, alive = alive_](const auto& error) {
-    if (error || !*alive || phase_ == Phase::ended) return;
-    lane_due_.reset();
-    lane_->acknowledge();
-    pump();
-  });
-}
-
-void SessionDriver::check_lane(bool more_input) {
-  const auto why = [this](std::string_view otherwise) {
-    return std::string(lane_->trouble().empty() ? otherwise : lane_->trouble());
-  };
-  switch (lane_->state()) {
-    case transport::LaneState::awaiting_peer:
-      return;
-    case transport::LaneState::open:
-      limit_handshake();
-      return;
-    case transport::LaneState::closed:
-      // What the peer committed before it went is still to be read, and it may have committed
-      // between our last look and the close: only a pass begun after the close may end the lane.
-      if (close_seen_ && !more_input) end(why("the peer closed the lane"));
-      close_seen_ = true;
-      return;
-    case transport::LaneState::violated:
-      end(why("the peer wrote an impossible ring index"));
-      return;
-  }
-}
-
-void SessionDriver::limit_handshake() {
-  const bool greets = phase_ == Phase::greeting && (!terms_.standby || heard_ || has_spoken());
-  if (handshake_timed_ || !(greets || leave_sent_)) return;
-  handshake_timed_ = true;
-  handshake_timer_.expires_after(timeouts_.handshake);
-  handshake_timer_.async_wait([this, alive = alive_](const auto& error) {
-    // Who slept for long finds timers that are due beside what they waited for.
-    if (error || !*alive || !handshake_timed_ || Clock::now() < handshake_timer_.expiry()) return;
-    const std::string limit = " within " + std::to_string(timeouts_.handshake.count()) + " ms";
-    end((phase_ == Phase::carrying ? "the peer did not leave the lane" : "no handshake") + limit);
-  });
-}
-
-void SessionDriver::watch_stall() {
-  // A lane with a deadline looks after itself.
-  const bool owed = lane_->unconsumed_bytes() > 0 || waits_for_hello();
-  if (stall_watched_ || lane_->deadline() || !owed ||
-      lane_->state() != transport::LaneState::open) {
-    return;
-  }
-  stall_watched_ = true;
-  stalled_for_ = {};
-  stalled_bytes_ = lane_->unconsumed_bytes();
-  stalled_sent_ = carried_out_;
-  stall_timer_.expires_after(stall_tick);
-  stall_timer_.async_wait([this, alive = alive_](const auto& error) {
-    if (!error && *alive) handle_stall_tick();
-  });
-}
-
-void SessionDriver::handle_stall_tick() {
-  stall_watched_ = false;
-  if (phase_ == Phase::ended) return;
-  const std::size_t unconsumed = lane_->unconsumed_bytes();
-  const std::uint64_t sent = carried_out_;
-  if (lane_->state() != transport::LaneState::open) {
-    schedule();  // it ended and no event told: a pass finds out how
-    return;
-  }
-  const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
-  const bool heard = counters_.wake_ups != std::exchange(wake_ups_seen_, counters_.wake_ups);
-  const bool slept = std::exchange(slept_, false);
-  unheard_ticks_ = moved && slept && !heard ? unheard_ticks_ + 1 : 0;
-  if (unheard_ticks_ >= unheard_ticks_max) {
-    end("the peer is at work and none of its events arrives");
-    return;
-  }
-  if (waits_for_hello()) lane_->nudge();
-  if (unconsumed == 0 || moved) {
-    // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.
-    schedule();
-    return;
-  }
-  const auto stalled = stalled_for_ + stall_tick;
-  if (stalled >= timeouts_.peer_stall) {
-    stop("the peer has not read for " + std::to_string(stalled.count()) + " ms");
-    return;
-  }
-  ++counters_.nudges;
-  lane_->nudge();
-  watch_stall();
-  stalled_for_ = stalled;
 }
 
 }  // namespace xenlane::bridge

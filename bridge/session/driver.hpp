@@ -23,6 +23,11 @@
 
 namespace xenlane::bridge {
 
+/// How many frames a pass handles each way: a system call each, however few bytes they carry.
+inline constexpr std::uint64_t frames_per_pass = 512;
+/// Bytes after which the peer is shown progress in mid-pass, so that both ends work at once.
+inline constexpr std::size_t publish_bytes = 64 * 1024;
+
 struct DriverTimeouts {
   std::chrono::milliseconds handshake{5000};    ///< from the peer's attaching to the agreement
   std::chrono::milliseconds peer_stall{60000};  ///< bytes lie in the ring and nobody reads them

@@ -1,5 +1,5 @@
-// A guest that offers one vchan after another is kept waiting; one that needs a new one now and then
-// is not.
+// A guest that offers one vchan after another is kept waiting; one that needs a new one now and
+// then is not.
 #include "host/ring_budget.hpp"
 
 #include <gtest/gtest.h>

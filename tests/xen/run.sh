@@ -125,7 +125,11 @@ lay_out() {
     "$work"/stripped/{xenlane,xenlane-guest,resume_probe,vchan_loop,bench_paths}
   mkdir -p "$laid/guest"
   cp "$xen_tests/guest/init" "$laid/"
-  cp "$xen_tests"/guest/{services,exchange,trickle,guest.toml} "$laid/guest/"
+  cp "$xen_tests"/guest/{services,exchange,dialogue,trickle,guest.toml} "$laid/guest/"
+  # A real text, to see how well texts pack; both domains have it.
+  find /usr/share/common-licenses -type f -print0 | LC_ALL=C sort -z |
+    xargs -0 cat >"$work/guest/text"
+  cp "$work/guest/text" "$laid/guest/"
   pack "$laid" "$work/overlay.cpio"
   # The kernel unpacks one archive after another.
   cat "$images/guest-base.cpio" "$work/overlay.cpio" >"$work/guest/initrd.cpio"

@@ -1,6 +1,6 @@
-// The frames of the console link and their two encodings (docs/protocol.md section 10). A PV console
-// channel loses, repeats and makes up bytes, so each frame says whose it is, where its bytes belong
-// and a checksum over all of it; nothing here trusts anything else. No I/O, no state.
+// The frames of the console link and their two encodings (docs/protocol.md section 10). A PV
+// console channel loses, repeats and makes up bytes, so each frame says whose it is, where its
+// bytes belong and a checksum over all of it; nothing here trusts anything else. No I/O, no state.
 //
 // Both encodings are lines: the text one is printable, for a console that others read or that takes
 // control bytes as commands; the binary one has every byte but the newline. One line is one frame

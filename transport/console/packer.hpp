@@ -1,7 +1,7 @@
 // What runs over the console link: blocks of raw bytes, each plain or packed with zstd, in one
-// packed stream each way for the life of the link (docs/protocol.md section 10.6). Packing pays on a
-// console and costs on random bytes, so it is measured and left off for a while where it does not.
-// No I/O, no clock; memory is bounded whatever the peer sends.
+// packed stream each way for the life of the link (docs/protocol.md section 10.6). Packing pays on
+// a console and costs on random bytes, so it is measured and left off for a while where it does
+// not. No I/O, no clock; memory is bounded whatever the peer sends.
 #pragma once
 
 #include <array>

@@ -25,11 +25,11 @@ class PeerTest : public testing::Test {
   static ChannelConfig channel(const std::string& name, EndKind end) {
     return {.name = *ChannelName::parse(name), .end = end};
   }
-  boost::json::object answer(const boost::json::object& request) const {
+  boost::json::object answer(const boost::json::object& request) {
     return answer_bridge_request(request, "guest", "web", 7, std::chrono::steady_clock::now(),
                                  peer);
   }
-  boost::json::object status() const { return answer({{"op", "status"}}); }
+  boost::json::object status() { return answer({{"op", "status"}}); }
 
   const TempDir dir;
   boost::asio::io_context context{1};

@@ -204,6 +204,19 @@ TEST_F(Resume, StandbyLaneWaitsAsLongAsItIsNotNeeded) {
   EXPECT_TRUE(guest.script.endings.empty());
 }
 
+// Or the two would take the session from each other for as long as the answer is slower than
+// the standby lane is quick to open.
+TEST_F(Resume, StandbyLaneDoesNotDisturbTheGreetingOnAnother) {
+  const auto other = connect_guest({.handshake = 200ms});
+  run_until([&] { return !other->readable().empty(); });
+  const auto standby = connect_guest({}, true);
+  while (io.poll() > 0) {
+  }
+  EXPECT_TRUE(standby->readable().empty());
+  run_until([&] { return !standby->readable().empty(); });
+  EXPECT_EQ(reason(guest.lanes[0]), "no handshake within 200 ms") << "then it was due";
+}
+
 TEST_F(Resume, PeerThatDoesNotLeaveIsNotWaitedForForEver) {
   const auto other = connect_guest({.handshake = 30ms});
   run_until([&] { return !other->readable().empty(); });

@@ -3,6 +3,7 @@ Those named ...-fault plant a fault, and pass when the checks of their scenario 
 
 from bulk_test import bulk_scenario
 from bytes_test import bytes_scenario, bytes_self_test
+from console_test import console_rate_scenario, console_scenario
 from facts_test import facts_scenario
 from faults_test import (destroy_scenario, destroy_self_test, kill_broker, kill_guest_bridge,
                          kill_scenario, kill_self_test, kill_worker, reboot_scenario)
@@ -10,6 +11,8 @@ from guests_test import foreign_scenario, limits_scenario, permissions_scenario
 
 SCENARIOS = {
     "destroy": destroy_scenario,
+    "console": console_scenario,
+    "console-rate": console_rate_scenario,
     "facts": facts_scenario,
     "kill-guest": kill_scenario(kill_guest_bridge),
     "kill-worker": kill_scenario(kill_worker),

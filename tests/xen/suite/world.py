@@ -181,9 +181,10 @@ class Agent:
 class Guest:
     """One guest and the xenlane-guest in it."""
 
-    def __init__(self, name, kind):
+    def __init__(self, name, kind, console=False):
         self.name = name
         self.kind = kind
+        self.console_lane = console
         self.domid = None
         self.agent = None
 
@@ -191,13 +192,17 @@ class Guest:
         agent_path = f"/run/{self.name}.agent"
         config = f"/run/{self.name}.cfg"
         # The first channel of xl 4.17 is lost; the second becomes hvc1.
+        channels = ["connection=pty,name=unused",
+                    f"connection=socket,name=org.test.agent,path={agent_path}",
+                    f"connection=socket,name=org.test.probe,path=/run/{self.name}.probe"]
+        if self.console_lane:
+            channels.append("connection=socket,name=org.xenlane.lane.0,"
+                            f"path=/run/xen/xenlane-{self.name}.sock")
         with open(config, "w") as out:
             out.write(f'name="{self.name}"\ntype="{self.kind}"\nmemory=192\nvcpus=1\n'
                       f'kernel="{ROOT}/guest/vmlinux"\nramdisk="{ROOT}/guest/initrd.cpio"\n'
                       f'extra="{GUEST_KERNEL}"\non_crash="destroy"\non_reboot="destroy"\n'
-                      'channel=["connection=pty,name=unused",'
-                      f'"connection=socket,name=org.test.agent,path={agent_path}",'
-                      f'"connection=socket,name=org.test.probe,path=/run/{self.name}.probe"]\n')
+                      f"channel={json.dumps(channels)}\n")
         # Its background part holds on to the outputs: a pipe would never end.
         with open(f"{LOGS}/create-{self.name}.log", "ab") as log, timed("xl create"):
             status = subprocess.call(["xl", "create", config], stdin=subprocess.DEVNULL,

@@ -1,0 +1,120 @@
+// What a driver waits for with a limit: the handshake, a lane that has timers, a peer that reads,
+// and events that arrive.
+#include "bridge/session/driver.hpp"
+
+namespace xenlane::bridge {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
+constexpr std::chrono::milliseconds stall_tick{250};
+/// Ticks in a row in which the peer was at work and no event told of it: one may be lost, not all.
+constexpr unsigned unheard_ticks_max = 4;
+
+}  // namespace
+
+// Some lanes want to be looked at although nothing woke them.
+void SessionDriver::keep_deadline() {
+  const auto due = lane_->deadline();
+  if (due == lane_due_) return;
+  lane_due_ = due;
+  lane_timer_.cancel();
+  if (!due) return;
+  lane_timer_.expires_at(*due);
+  lane_timer_.async_wait([this, alive = alive_](const auto& error) {
+    if (error || !*alive || phase_ == Phase::ended) return;
+    lane_due_.reset();
+    lane_->acknowledge();
+    pump();
+  });
+}
+
+void SessionDriver::check_lane(bool more_input) {
+  const auto why = [this](std::string_view otherwise) {
+    return std::string(lane_->trouble().empty() ? otherwise : lane_->trouble());
+  };
+  switch (lane_->state()) {
+    case transport::LaneState::awaiting_peer:
+      return;
+    case transport::LaneState::open:
+      limit_handshake();
+      return;
+    case transport::LaneState::closed:
+      // What the peer committed before it went is still to be read, and it may have committed
+      // between our last look and the close: only a pass begun after the close may end the lane.
+      if (close_seen_ && !more_input) end(why("the peer closed the lane"));
+      close_seen_ = true;
+      return;
+    case transport::LaneState::violated:
+      end(why("the peer wrote an impossible ring index"));
+      return;
+  }
+}
+
+void SessionDriver::limit_handshake() {
+  const bool greets = phase_ == Phase::greeting && (!terms_.standby || heard_ || has_spoken());
+  if (handshake_timed_ || !(greets || leave_sent_)) return;
+  handshake_timed_ = true;
+  handshake_timer_.expires_after(timeouts_.handshake);
+  handshake_timer_.async_wait([this, alive = alive_](const auto& error) {
+    // Who slept for long finds timers that are due beside what they waited for.
+    if (error || !*alive || !handshake_timed_ || Clock::now() < handshake_timer_.expiry()) return;
+    const std::string limit = " within " + std::to_string(timeouts_.handshake.count()) + " ms";
+    end((phase_ == Phase::carrying ? "the peer did not leave the lane" : "no handshake") + limit);
+  });
+}
+
+void SessionDriver::watch_stall() {
+  // A lane with a deadline looks after itself.
+  const bool owed = lane_->unconsumed_bytes() > 0 || waits_for_hello();
+  if (stall_watched_ || lane_->deadline() || !owed ||
+      lane_->state() != transport::LaneState::open) {
+    return;
+  }
+  stall_watched_ = true;
+  stalled_for_ = {};
+  stalled_bytes_ = lane_->unconsumed_bytes();
+  stalled_sent_ = carried_out_;
+  stall_timer_.expires_after(stall_tick);
+  stall_timer_.async_wait([this, alive = alive_](const auto& error) {
+    if (!error && *alive) handle_stall_tick();
+  });
+}
+
+void SessionDriver::handle_stall_tick() {
+  stall_watched_ = false;
+  if (phase_ == Phase::ended) return;
+  const std::size_t unconsumed = lane_->unconsumed_bytes();
+  const std::uint64_t sent = carried_out_;
+  if (lane_->state() != transport::LaneState::open) {
+    schedule();  // it ended and no event told: a pass finds out how
+    return;
+  }
+  const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
+  const bool heard = counters_.wake_ups != std::exchange(wake_ups_seen_, counters_.wake_ups);
+  const bool slept = std::exchange(slept_, false);
+  unheard_ticks_ = moved && slept && !heard ? unheard_ticks_ + 1 : 0;
+  if (unheard_ticks_ >= unheard_ticks_max) {
+    end("the peer is at work and none of its events arrives");
+    return;
+  }
+  if (waits_for_hello()) lane_->nudge();
+  if (unconsumed == 0 || moved) {
+    // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.
+    schedule();
+    return;
+  }
+  const auto stalled = stalled_for_ + stall_tick;
+  if (stalled >= timeouts_.peer_stall) {
+    stop("the peer has not read for " + std::to_string(stalled.count()) + " ms");
+    return;
+  }
+  ++counters_.nudges;
+  lane_->nudge();
+  watch_stall();
+  stalled_for_ = stalled;
+}
+
+}  // namespace xenlane::bridge

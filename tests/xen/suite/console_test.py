@@ -1,0 +1,319 @@
+"""The console lane over the real PV channel: alone, with a vchan that comes and goes under a
+stream, and its rate beside what the bare channel has.
+
+The guest is one of this scenario's own, because the others are to go on without a console lane."""
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import socket
+import statistics
+import threading
+import time
+
+from faults_test import BACK_SECONDS
+from guests_test import set_limit
+from world import (ROOT, Agent, Failure, Guest, check, eventually, listed_domains, run, timed,
+                   xenstore)
+
+DEVICE = "/dev/hvc3"
+MIB = 1 << 20
+ROUNDS = 3
+RANDOM_BYTES = 256 << 10
+# Of what the bare channel carries. What is aimed at is 0.7 and 3; emulated, times vary.
+RANDOM_SHARE_MIN = 0.5
+TEXT_SHARE_MIN = 2
+
+
+def text():
+    with open(f"{ROOT}/guest/text", "rb") as file:
+        return file.read()
+
+
+class Transfer:
+    """Random bytes through the guest and back, as many as the console could carry, until it is told
+    to end."""
+
+    BLOCK_BYTES = 4096
+    PAUSE_SECONDS = 0.02
+
+    def __init__(self, guest):
+        self.guest = guest
+        self.connection = guest.connect("org.test.exchange")
+        self.sent, self.received = hashlib.sha256(), hashlib.sha256()
+        self.sent_bytes = self.received_bytes = 0
+        self.failure = None
+        self.ending = threading.Event()
+        self.threads = [threading.Thread(target=self._guarded, args=(work,), daemon=True)
+                        for work in (self._send, self._receive)]
+        for thread in self.threads:
+            thread.start()
+
+    def _guarded(self, work):
+        try:
+            work()
+        except (OSError, Failure) as failure:  # for whoever waits
+            self.failure = failure
+
+    def _send(self):
+        while not self.ending.is_set():
+            block = os.urandom(self.BLOCK_BYTES)
+            self.sent.update(block)
+            self.connection.sendall(block)
+            self.sent_bytes += len(block)
+            time.sleep(self.PAUSE_SECONDS)
+        self.connection.shutdown(socket.SHUT_WR)
+
+    def _receive(self):
+        while part := self.connection.recv(1 << 16):
+            self.received.update(part)
+            self.received_bytes += len(part)
+        check(self.ending.is_set(), f"{self.guest.name}: the stream has ended early")
+
+    def await_more(self, count, when):
+        """So many more bytes have come back."""
+        until = self.received_bytes + count
+
+        def arrived():
+            check(not self.failure, f"{self.guest.name}, {when}: the stream failed: {self.failure}")
+            check(self.threads[1].is_alive(), f"{self.guest.name}, {when}: the stream has ended")
+            return self.received_bytes >= until
+
+        eventually(arrived, 60, lambda: f"{self.guest.name}, {when}: {self.received_bytes} bytes "
+                                        f"came back, not {until}")
+
+    def finish(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(60)
+        self.connection.close()
+        name = self.guest.name
+        check(not self.failure, f"{name}: the stream failed: {self.failure}")
+        check(self.received_bytes == self.sent_bytes,
+              f"{name}: {self.received_bytes} of {self.sent_bytes} bytes came back")
+        check(self.received.digest() == self.sent.digest(),
+              f"{name}: SHA-256 {self.received.hexdigest()} came back "
+              f"for {self.sent.hexdigest()}")
+
+
+def set_policy(guest, policy):
+    """The guest's bridge, begun anew with that policy."""
+    guest.kill_bridge()
+    guest.sh("mkdir -p /guest/guest.d; "
+             f"printf '[lanes]\\npolicy = \"{policy}\"\\n' >/guest/guest.d/50-lanes.toml")
+    guest.start_bridge()
+    guest.await_service(BACK_SECONDS)
+
+
+def force(guest, lane):
+    """By hand, on the host."""
+    run("xenlane", "lane", guest.name, lane)
+
+
+def lane_of(guest):
+    return (guest.status() or {}).get("lane", {}).get("kind")
+
+
+def await_lane(guest, kind, seconds=20):
+    eventually(lambda: lane_of(guest) == kind, seconds,
+               lambda: f"{guest.name}: no {kind} lane; the worker says "
+                       f"{(guest.status() or {}).get('lane')}")
+
+
+def text_both_ways(guest):
+    """1 MiB each way at once."""
+    data = (text() * (MIB // len(text()) + 1))[:MIB]
+    with timed(f"{guest.name}, 1 MiB of text each way"):
+        answer = guest.ask("org.test.exchange", data)
+    check(hashlib.sha256(answer).digest() == hashlib.sha256(data).digest(),
+          f"{guest.name}: {len(answer)} bytes came back for {len(data)}, or not the same")
+
+
+def alone(guest):
+    """Without a vchan: the guest has none to offer, then the host wants none."""
+    begin_anew(guest)
+    set_policy(guest, "never")
+    check(lane_of(guest) == "console", f"{guest.name}: the lane is {lane_of(guest)}")
+    text_both_ways(guest)
+    ring = xenstore(f"/local/domain/{guest.domid}/data/xenlane/ring")
+    check(ring is None, f"{guest.name} has offered vchan {ring} against its policy")
+    set_policy(guest, "always")
+    await_lane(guest, "vchan")
+    force(guest, "console")
+    await_lane(guest, "console")
+    text_both_ways(guest)
+    check(lane_of(guest) == "console", f"{guest.name}: the lane is {lane_of(guest)}")
+    force(guest, "auto")
+
+
+def begin_anew(guest):
+    """A repeated step finds whatever the last attempt left."""
+    if guest.name in listed_domains():
+        guest.destroy()
+    guest.create()
+    guest.await_service(BACK_SECONDS)
+
+
+def vchan_comes(guest):
+    """A stream that began on the console goes on over a vchan."""
+    set_policy(guest, "on-demand")
+    force(guest, "console")
+    await_lane(guest, "console")
+    session = guest.await_session()["session"]["id"]
+    transfer = Transfer(guest)
+    transfer.await_more(64 << 10, "on the console")
+    check(lane_of(guest) == "console", f"{guest.name}: the lane is {lane_of(guest)}")
+    force(guest, "auto")
+    await_lane(guest, "vchan")
+    transfer.await_more(512 << 10, "after the vchan came")
+    transfer.finish()
+    status = guest.await_session()
+    check(status["lane"]["kind"] == "vchan", f"{guest.name}: the lane is {status['lane']}")
+    check(status["session"]["id"] == session, f"{guest.name}: the session is another one")
+
+
+def revoke_vchan(guest):
+    """In the page that both ends share, both are marked as gone (xen/io/libxenvchan.h: the bytes
+    behind the two rings' indices and orders)."""
+    pid = guest.sh("pidof xenlane-guest")
+    maps = guest.sh(f"grep gntalloc /proc/{pid}/maps")
+    ranges = [[int(number, 16) for number in re.match(r"(\w+)-(\w+) ", line).groups()]
+              for line in maps.splitlines()]
+    pages = [begin for begin, end in ranges if end - begin == 4096]
+    check(len(pages) == 1, f"{guest.name}: which is the vchan's control page? {maps}")
+    guest.sh(f"printf '\\0\\0' | dd of=/proc/{pid}/mem bs=1 seek={pages[0] + 20} conv=notrunc")
+
+
+def vchan_goes(guest):
+    """A vchan is taken away under a stream, with no memory for another; then there is memory."""
+    set_policy(guest, "on-demand")
+    transfer = Transfer(guest)
+    await_lane(guest, "vchan")
+    session = guest.await_session()["session"]["id"]
+    transfer.await_more(256 << 10, "on the vchan")
+    set_limit(guest, 0)
+    try:
+        revoke_vchan(guest)
+        await_lane(guest, "console")
+        transfer.await_more(256 << 10, "after the vchan went")
+        check(lane_of(guest) == "console", f"{guest.name}: the lane is {lane_of(guest)}")
+    finally:
+        set_limit(guest, 1024)
+    await_lane(guest, "vchan")
+    transfer.await_more(256 << 10, "on another vchan")
+    transfer.finish()
+    check(guest.await_session()["session"]["id"] == session,
+          f"{guest.name}: the session is another one")
+
+
+def read_until(connection, enough):
+    connection.settimeout(60)
+    data = b""
+    while not enough(data):
+        part = connection.recv(1 << 16)
+        check(part, "QEMU closed the channel's socket")
+        data += part
+    return data
+
+
+def dialogue_seconds(guest, connection, data):
+    """With guest/dialogue at the far end: how long its file took, and how long the data."""
+    # What a bridge left in QEMU's buffer comes before it.
+    read_until(connection, lambda got: got.endswith(b"ready\n"))
+    begin = time.monotonic()
+    connection.sendall(b".")
+    got = read_until(connection, lambda got: len(got) >= len(data))
+    file_end = time.monotonic()
+    check(hashlib.sha256(got).digest() == hashlib.sha256(data).digest(),
+          f"{guest.name}: what the guest wrote is not what came")
+    resume = time.monotonic()
+    connection.sendall(data)
+    answer = read_until(connection, lambda got: got.endswith(b"\n"))
+    end = time.monotonic()
+    check(answer.split()[0].decode() == hashlib.sha256(data).hexdigest(),
+          f"{guest.name}: what the host wrote is not what came")
+    return file_end - begin, end - resume
+
+
+def bare_seconds(guest, data):
+    """With no xenlane on the channel."""
+    with Agent.connect(f"/run/xen/xenlane-{guest.name}.sock") as connection:
+        number = guest.agent.start(f"exec 4<>{DEVICE}; stty raw -echo <&4; "
+                                   "/guest/dialogue <&4 >&4")
+        seconds = dialogue_seconds(guest, connection, data)
+        guest.agent.wait(number, 20)
+    return seconds
+
+
+def lane_seconds(guest, data):
+    """Through a stream."""
+    with guest.connect("org.test.dialogue") as connection:
+        return dialogue_seconds(guest, connection, data)
+
+
+def rates(measure, guest, data):
+    """KB a second, medians: from the guest, to it."""
+    rounds = [measure(guest, data) for _ in range(ROUNDS)]
+    print(f"  {measure.__name__}: {rounds}; {(guest.status() or {}).get('console')}", flush=True)
+    return [len(data) / statistics.median(times) / 1000 for times in zip(*rounds)]
+
+
+def measure(world, guest):
+    """KB/s each way: the bare channel, random bytes by the console lane, text by it."""
+    begin_anew(guest)
+    guest.sh(f"head -c {RANDOM_BYTES} /dev/urandom >/tmp/file")
+    noise = guest.ask("org.test.file", b"")
+    guest.kill_bridge("TERM")
+    world.host.kill(signal.SIGTERM)
+    try:
+        bare = rates(bare_seconds, guest, noise)
+    finally:
+        world.host.start()
+    guest.start_bridge()
+    guest.await_service(30)
+    force(guest, "console")
+    await_lane(guest, "console")
+    by_lane = [rates(lane_seconds, guest, noise)]
+    guest.sh("cp /guest/text /tmp/file")
+    by_lane.append(rates(lane_seconds, guest, text()))
+    check(lane_of(guest) == "console", f"{guest.name}: the lane is {lane_of(guest)}")
+    return bare, *by_lane
+
+
+def judge(world, guest, measured):
+    ways = list(zip(("from", "to"), *measured))
+    for way, bare, noise, words in ways:
+        world.say(f"       console {way} {guest.name}: {bare:.0f} KB/s bare; "
+                  f"random bytes {noise:.0f} KB/s, {noise / bare:.2f} of it; "
+                  f"text {words:.0f} KB/s, {words / bare:.2f} of it")
+    for way, bare, noise, words in ways:
+        check(noise >= RANDOM_SHARE_MIN * bare, f"{way} {guest.name}: random bytes have "
+              f"{noise / bare:.2f} of the bare channel's rate, less than {RANDOM_SHARE_MIN}")
+        check(words >= TEXT_SHARE_MIN * bare, f"{way} {guest.name}: text has "
+              f"{words / bare:.2f} of the bare channel's rate, less than {TEXT_SHARE_MIN}")
+
+
+@contextlib.contextmanager
+def console_guest(world):
+    guest = Guest("con", "pv", console=True)
+    try:
+        yield guest
+    finally:
+        if guest.name in listed_domains():
+            guest.destroy()
+    for other in world.guests:
+        other.await_service(30)
+
+
+def console_scenario(world):
+    with console_guest(world) as guest:
+        for part in (alone, vchan_comes, vchan_goes):
+            with timed(f"{guest.name}, {part.__name__}"):
+                world.step(part, guest)
+
+
+def console_rate_scenario(world):
+    with console_guest(world) as guest:
+        judge(world, guest, world.step(measure, world, guest))
