@@ -113,7 +113,9 @@ asio::awaitable<GuestLink::HostWish> GuestLink::read_wish() {
   for (const auto* value : {&host, &wanted}) {
     if (*value) continue;
     const int error = value->error().value();
-    co_return HostWish{error == ENOENT || error == EACCES ? WishState::absent : WishState::unknown};
+    const bool is_answer = error == ENOENT || error == EACCES;
+    const auto without = value == &host ? WishState::absent : WishState::silent;
+    co_return HostWish{is_answer ? without : WishState::unknown};
   }
   const auto host_domid = transport::parse_domid(*host);
   const auto epoch = parse_epoch(*wanted);
@@ -149,6 +151,10 @@ asio::awaitable<void> GuestLink::run() {
       // The host paces what it asks for; what this side paces is set-ups that fail.
       if (co_await serve(wish)) backoff_.reset();
       if (superseded_) continue;
+    }
+    if (wish.state == WishState::silent) {
+      co_await wish_changed_.wait();
+      continue;
     }
     if (wish.state != WishState::absent) {
       co_await pause();

@@ -29,8 +29,10 @@ class GuestLink {
   const std::string& guest_name() const { return guest_name_; }
 
  private:
-  /// What the host's node says. `unknown` is when xenstore did not answer: then nothing may change.
-  enum class WishState : std::uint8_t { absent, unknown, present };
+  /// What the host's node says. `silent` is a host that serves this guest and whose worker has
+  /// asked for nothing yet; it may have a session over the console already. `unknown` is when
+  /// xenstore did not answer: then nothing may change.
+  enum class WishState : std::uint8_t { absent, silent, unknown, present };
   struct HostWish {
     WishState state = WishState::absent;
     transport::Domid host = 0;

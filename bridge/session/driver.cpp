@@ -201,6 +201,7 @@ void SessionDriver::conclude_handshake() {
   if (!handshake_.failure().empty()) return end(handshake_.failure());
   const Agreement& agreement = *handshake_.agreement();
   handshake_timer_.cancel();
+  asking_timer_.cancel();
   handshake_timed_ = false;
   if (agreement.resumed) {
     session_.resume(agreement.peer.consumed, *this);

@@ -25,8 +25,8 @@ constexpr std::uint64_t pairing_ns = 5 * s;
 /// After each partner for a port: its stream has to be asked for, and a wake-up may be lost.
 constexpr std::uint64_t pairing_pause_ns = s / 10;
 constexpr std::uint64_t quiet_ns = 2 * s;
-/// The longest pause between two tries (timeouts.retry_ms_max).
-constexpr std::uint64_t retry_ns = 3 * s;
+/// Two of the longest pauses between tries (timeouts.retry_ms_max): to try, and to try no more.
+constexpr std::uint64_t retries_ns = 6 * s;
 /// Things that may happen in that time in a bridge and a worker that have nothing to do.
 constexpr std::uint64_t quiet_steps_max = 12;
 /// And where a vchan is asked for again and again that cannot be had.
@@ -130,9 +130,10 @@ void World::settle() {
     idle = std::max(
         {idle, guest->guest_config.lanes.policy.idle, guest->host_config.lanes.policy.idle});
   }
-  run_for(static_cast<std::uint64_t>(idle.count()) * ms + quiet_ns);
-  check_lanes(mended_ns + vchan_recovery_ns);
-  run_for(quiet_ns + retry_ns);
+  const std::uint64_t idle_ns = static_cast<std::uint64_t>(idle.count()) * ms;
+  run_for(idle_ns + quiet_ns);
+  check_lanes(mended_ns + vchan_recovery_ns + idle_ns);
+  run_for(quiet_ns + retries_ns);
   std::uint64_t allowed = 0;
   for (const auto& guest : guests_) {
     const bool tries = guest->vchan_missing && wants_vchan(*guest);
