@@ -28,6 +28,8 @@ class Past {
   /// What was read on a lane counts.
   void remember(Talk& talk) {
     talk.read_on();
+    // On a busy machine the host may have waited too long, and begun another.
+    if (next_.session != talk.welcome().session) next_.consumed = 0;
     next_.session = talk.welcome().session;
     next_.consumed += talk.consumed();
   }

@@ -57,7 +57,7 @@ std::string milliseconds(int value) {
 std::string timeouts() {
   return "[timeouts]\nhandshake_ms = " + milliseconds(500) +
          "peer_stall_ms = " + milliseconds(1500) + "dial_ms = " + milliseconds(200) +
-         "retry_ms_min = 1\nretry_ms_max = 20\n" + "resume_ms = " + milliseconds(100);
+         "retry_ms_min = 1\nretry_ms_max = 20\n" + "resume_ms = " + milliseconds(1000);
 }
 
 /// A target whose queue of connections is full after one.
@@ -224,7 +224,12 @@ void Scene::check_host() {
   EXPECT_TRUE(world_.wait_session(evil));
   EXPECT_TRUE(world_.echo_works(world_.guest_socket(evil, "org.host.echo")));
   EXPECT_TRUE(world_.echo_works(world_.host_socket(evil, "org.guest.echo")));
+  // What the next way offers is above what the host asks for: it has to have done with this lane.
+  const std::string wish =
+      "/local/domain/" + std::to_string(world_.domid(evil)) + "/xenlane/wanted";
+  const std::string wanted = world_.xenstore("read", wish).out;
   world_.stop_guest(evil);
+  EXPECT_TRUE(eventually([&] { return world_.xenstore("read", wish).out != wanted; }));
   EXPECT_TRUE(eventually([&] { return log_.count("info: evil: vchan lane ended: ") == 1; }))
       << log_.text();
 }
