@@ -57,7 +57,8 @@ std::string milliseconds(int value) {
 std::string timeouts() {
   return "[timeouts]\nhandshake_ms = " + milliseconds(500) +
          "peer_stall_ms = " + milliseconds(1500) + "dial_ms = " + milliseconds(200) +
-         "retry_ms_min = 1\nretry_ms_max = 20\n" + "resume_ms = " + milliseconds(1000);
+         "retry_ms_min = 1\nretry_ms_max = 20\n" + "resume_ms = " + milliseconds(1000) +
+         "[lanes]\nrings_per_minute = 100000\n";
 }
 
 /// A target whose queue of connections is full after one.
