@@ -71,10 +71,6 @@ bool Cable::step() {
   return moved;
 }
 
-bool Cable::may_move(std::uint64_t& due_ns) const {
-  return environment()->now_ns() >= due_ns;
-}
-
 void Cable::set_pace(std::uint64_t& due_ns, std::size_t bytes) const {
   due_ns = environment()->now_ns() + latency_ns_ + bytes * byte_ns_;
 }
@@ -82,7 +78,7 @@ void Cable::set_pace(std::uint64_t& due_ns, std::size_t bytes) const {
 // QEMU takes all that the guest says, whether it can pass it on or not; and it looks at its client
 // only when the guest says something.
 bool Cable::carry_to_host() {
-  if (!may_move(host_due_ns_)) return false;
+  if (lasts(host_due_ns_)) return false;
   bool moved = false;
   if (tty_) {
     Bytes run;
@@ -107,7 +103,7 @@ bool Cable::send_to_client() {
 }
 
 bool Cable::carry_to_guest() {
-  if (!may_move(guest_due_ns_)) return false;
+  if (lasts(guest_due_ns_)) return false;
   bool moved = false;
   if (host_ && to_guest_.size() < ring_to_guest_bytes) {
     Bytes run;

@@ -47,8 +47,8 @@ class Cable {
   transport::UniqueFd open(transport::UniqueFd& end);
   static void silence(const transport::UniqueFd& end);
   bool strikes(Fault fault) { return !spared_ && environment()->strikes(fault); }
-  bool lasts(std::uint64_t until_ns) const { return environment()->now_ns() < until_ns; }
-  bool may_move(std::uint64_t& due_ns) const;
+  static bool lasts(std::uint64_t until_ns) { return environment()->now_ns() < until_ns; }
+  /// When the next bytes that way may move.
   void set_pace(std::uint64_t& due_ns, std::size_t bytes) const;
   bool carry_to_host();
   bool carry_to_guest();
