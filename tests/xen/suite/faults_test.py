@@ -12,7 +12,7 @@ from world import (LOGS, RING_BYTES, RUN_DIR, Failure, Keeper, check, eventually
                    listed_domains, timed, xenstore)
 
 ROUNDS = 20
-ERROR_SECONDS = 2
+ERROR_SECONDS = 4  # resume_ms of the configurations and what notices it
 GONE_SECONDS = 5
 BACK_SECONDS = 5
 REBOOT_SECONDS = 10
