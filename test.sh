@@ -78,7 +78,7 @@ run_pass() {
   ctest_part "$pass" fast -L '^fast$' -j2
   if [[ $pass != tsan ]]; then
     ctest_part "$pass" slow -L '^slow$' -j2
-    ctest_part "$pass" e2e -L '^e2e$' -j1
+    ctest_part "$pass" e2e -L '^e2e$' -j2
   fi
   say "$pass: took $((SECONDS - begin)) s"
 }

@@ -85,9 +85,12 @@ class Lane {
   /// Those bytes, oldest first: what another lane has to carry when this one has ended. They are
   /// as the peer may have left them, and valid until the lane is used again.
   virtual ReadableSpans unconsumed() = 0;
+  /// How many of them keep the lane busy; more would only lie there in front of what comes next.
+  virtual std::size_t useful_bytes_max() const { return send_ring_bytes(); }
 
   /// Asks the peer for a wake-up when bytes or room appear. True when there is something to do
-  /// already (bytes, room, or an end of the lane), in which case nobody should sleep.
+  /// already (bytes, room, or an end of the lane), in which case nobody should sleep; unless what
+  /// there is to do has made wait_fd() readable.
   virtual bool arm(bool want_readable, bool want_writable) = 0;
   /// Becomes readable when the peer woke this side. Owned by the lane.
   virtual int wait_fd() const = 0;

@@ -29,9 +29,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// The console is slow: little under way at a time, in small pieces, so that a small message waits
-/// for no bulk. Enough to keep the link's own window (16 KiB) filled.
-constexpr Pace console_pace{16 * 1024, 2048, 2048};
+/// One of the console lane's blocks: a small message waits for no more of each busy stream.
+constexpr std::uint32_t console_payload_bytes_max = transport::block_raw_bytes - frame_header_bytes;
 
 /// Of why a session ended: the longest that is our own has a REJECT's text in it.
 constexpr std::size_t reason_shown_bytes_max = 400;
@@ -86,7 +85,7 @@ LaneTerms Peer::terms_of(LaneKind kind, std::uint64_t epoch) const {
   terms.epoch = epoch;
   if (session_.role() == Role::host) terms.fresh_id = random_id();
   terms.standby = kind == LaneKind::console;
-  if (kind == LaneKind::console) terms.pace = console_pace;
+  if (kind == LaneKind::console) terms.payload_bytes_max = console_payload_bytes_max;
   return terms;
 }
 

@@ -215,7 +215,7 @@ void SessionDriver::conclude_handshake() {
   phase_ = Phase::carrying;
   has_carried_ = true;
   if (session_.asking() == this) session_.set_asking(nullptr);
-  session_.mux()->set_quantum(terms_.pace.quantum_bytes);
+  session_.mux()->set_quantum(terms_.payload_bytes_max);
   if (chooser_ != nullptr) chooser_->handle_carrying(*this);
   if (!agreement.resumed) owner_.handle_session_up();
 }
@@ -230,7 +230,8 @@ bool SessionDriver::pump_input() {
     const std::size_t count = handle_bytes(bytes);
     if (count == 0) return false;
     lane_->consume(count);
-    publish();
+    // On a slow lane what was consumed is told together with what goes out in this pass.
+    if (!is_slow()) publish();
     taken += count;
     if (phase_ == Phase::ended) return false;
   }
@@ -343,7 +344,13 @@ void SessionDriver::wait_for_peer() {
                         if (error || phase_ == Phase::ended) return;
                         ++counters_.wake_ups;
                         lane_->acknowledge();
-                        pump();
+                        if (is_slow() && !lane_->arm(true, wants_room())) {
+                          // A part of something; there will be more of it.
+                          keep_deadline();
+                          wait_for_peer();
+                        } else {
+                          pump();
+                        }
                       });
 }
 

@@ -9,7 +9,6 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,19 +33,14 @@ struct DriverTimeouts {
   std::chrono::microseconds poll_max{0};  ///< of looking for work before a sleep; zero: never look
 };
 
-/// How much of a lane the session uses at a time. As it stands: all of it, as for a vchan.
-struct Pace {
-  std::size_t in_flight_bytes_max = std::numeric_limits<std::size_t>::max();
-  std::size_t frame_bytes_max = std::numeric_limits<std::size_t>::max();
-  std::uint32_t quantum_bytes = data_payload_bytes_max;  ///< of one stream's turn
-};
-
 struct LaneTerms {
   std::uint64_t epoch = 0;
   RandomId fresh_id{};  ///< host: of the session that this lane may begin
   /// Waits, with the lane open, until it is wanted: no deadline runs before the guest has spoken.
   bool standby = false;
-  Pace pace{};
+  /// The longest payload, which is also one stream's turn. Less than the most: the lane is slow,
+  /// and gets whole frames of that size, as it has use for them.
+  std::uint32_t payload_bytes_max = data_payload_bytes_max;
 };
 
 struct DriverCounters {
@@ -173,6 +167,7 @@ class SessionDriver final : private Carrier {
   bool pump_output();
   std::optional<std::size_t> write_ahead_of_mux(const transport::WritableSpans& room);
   std::size_t room_for_frames(std::size_t room) const;
+  bool is_slow() const { return terms_.payload_bytes_max < data_payload_bytes_max; }
   void publish();
   std::size_t handle_bytes(const transport::ReadableSpans& bytes);
   std::size_t handle_frames(const transport::ReadableSpans& bytes);

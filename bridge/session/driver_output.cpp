@@ -31,8 +31,9 @@ bool SessionDriver::pump_output() {
       count = write_frame(*control, room);
     } else {
       const auto& turn = std::get<DataTurn>(output);
-      // A long copy may follow: what is written already need not wait for it.
-      if (!turn.fresh) publish();
+      // A long copy may follow: what is written already need not wait for it. Short frames go
+      // together, where each publish costs a system call.
+      if (!turn.fresh && !is_slow()) publish();
       count = write_data(turn, room);
     }
     lane_->commit(count);
@@ -87,9 +88,12 @@ std::optional<std::size_t> SessionDriver::write_ahead_of_mux(const transport::Wr
 // is.
 std::size_t SessionDriver::room_for_frames(std::size_t room) const {
   const std::size_t in_flight = lane_->send_ring_bytes() - room;
-  const std::size_t pace = terms_.pace.in_flight_bytes_max;
-  const std::size_t for_data = std::min(
-      {send_limit_.allowed(room), terms_.pace.frame_bytes_max, pace - std::min(pace, in_flight)});
+  std::size_t for_data = send_limit_.allowed(room);
+  if (is_slow()) {
+    const std::size_t frame_bytes = frame_header_bytes + terms_.payload_bytes_max;
+    const bool has_use = in_flight + frame_bytes <= lane_->useful_bytes_max();
+    for_data = has_use ? std::min(for_data, frame_bytes) : 0;
+  }
   return std::max(for_data, std::min(room, frame_header_bytes + control_payload_bytes_max));
 }
 

@@ -18,10 +18,9 @@ constexpr unsigned unheard_ticks_max = 4;
 // Some lanes want to be looked at although nothing woke them.
 void SessionDriver::keep_deadline() {
   const auto due = lane_->deadline();
-  if (due == lane_due_) return;
+  // Deadlines mostly move on, with every answer. A timer that is early then looks again.
+  if (!due || (lane_due_ && *lane_due_ <= *due)) return;
   lane_due_ = due;
-  lane_timer_.cancel();
-  if (!due) return;
   lane_timer_.expires_at(*due);
   lane_timer_.async_wait([this, alive = alive_](const auto& error) {
     if (error || !*alive || phase_ == Phase::ended) return;

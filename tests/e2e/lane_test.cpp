@@ -205,13 +205,16 @@ TEST(Lane, QuietGuestHoldsNoGrants) {
   EXPECT_TRUE(world.echo_works(world.host_socket("web", "org.guest.echo")));
 }
 
-bool uploads_intact(const std::string& path, std::uint64_t count) {
+bool uploads_intact(const std::string& path, std::uint64_t count, Seconds patience = long_enough) {
   Client client(path);
   Pattern pattern(count);
   Digest digest;
-  if (!client.ok() || !client.send_pattern(pattern, count, &digest)) return false;
+  EXPECT_TRUE(client.ok()) << path;
+  EXPECT_TRUE(client.send_pattern(pattern, count, &digest)) << path;
   client.finish();
-  return client.receive_to_end() == digest.text();
+  const std::string answer = client.receive_to_end(patience);
+  EXPECT_EQ(answer, digest.text()) << path;
+  return answer == digest.text();
 }
 
 void expect_all_works_over_the_console(World& world) {
@@ -256,9 +259,10 @@ TEST(Lane, BytesAreRightOrTheLaneIsDownWhenTheConsoleIsAtItsWorst) {
     ASSERT_EQ(world.xensim({"set", "web", key, value}).code, 0) << key;
   }
   constexpr std::uint64_t count = 32 * 1024;
+  constexpr Seconds patience{120 * slowness};  // it takes ten when the machine has time
   auto there = std::async(std::launch::async, uploads_intact,
-                          world.guest_socket("web", "org.host.digest"), count);
-  EXPECT_TRUE(uploads_intact(world.host_socket("web", "org.guest.digest"), count));
+                          world.guest_socket("web", "org.host.digest"), count, patience);
+  EXPECT_TRUE(uploads_intact(world.host_socket("web", "org.guest.digest"), count, patience));
   EXPECT_TRUE(there.get());
   const json::object console = world.bridge_status("web").at("console").as_object();
   EXPECT_GT(console.at("retransmitted_frames").to_number<int>(), 0);

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "transport/base/assert.hpp"
+#include "transport/base/copy_bytes.hpp"
 
 namespace xenlane::transport {
 
@@ -61,10 +62,12 @@ ConsoleLane::ConsoleLane(std::shared_ptr<ConsolePort> port, const LinkSettings& 
       bytes_out_before_(port_->bytes_out()) {
   XENLANE_ASSERT(!port_->in_use);
   port_->in_use = true;
+  port_->expect_input();
   write_port(Clock::now());
 }
 
 ConsoleLane::~ConsoleLane() {
+  write_port(Clock::now(), true);
   const auto frame = link_.poll_close();
   if (frame && port_->usable() && port_->output_room().size() >= link_line_bytes_max) {
     add_frame(*frame);
@@ -129,10 +132,21 @@ ReadableSpans ConsoleLane::unconsumed() {
   return spans_of<const std::byte>(send_ring_, released_, committed_);
 }
 
+// What fills the link's window, as well as it packs lately; not all of the ring, where releases
+// would come too late. Where each block may take long, an answer should not have many before it.
+std::size_t ConsoleLane::useful_bytes_max() const {
+  if (!link_.is_proven()) return block_raw_bytes;
+  const std::size_t useful = console_useful_blocks * block_raw_bytes;
+  return std::clamp(useful * packed_share_unit / packed_share_, useful,
+                    console_ring_bytes - block_raw_bytes);
+}
+
 bool ConsoleLane::arm(bool want_readable, bool want_writable) {
   const TimePoint now = Clock::now();
   look(now);
   write_port(now);
+  // What comes from now on makes wait_fd() readable; who does not wait for it looks again.
+  port_->expect_input();
   return is_over() || current_state() != seen_state_ ||
          (want_readable && unpacked_ > seen_unpacked_) ||
          (want_writable && released_ > seen_released_);
@@ -143,6 +157,7 @@ bool ConsoleLane::arm(bool want_readable, bool want_writable) {
 void ConsoleLane::acknowledge() {
   const TimePoint now = Clock::now();
   const auto due = deadline();
+  port_->expect_input();
   look(now);
   if (due && now >= *due) {
     write_port(now);
@@ -165,6 +180,7 @@ void ConsoleLane::nudge() {
 // Input first: an answer that is there already is no silence.
 void ConsoleLane::look(TimePoint now) {
   if (is_over()) return;
+  if (const auto due = link_.deadline(); due && now >= *due) port_->expect_input();
   read_port(now);
   link_.handle_time(now);
 }
@@ -200,8 +216,8 @@ void ConsoleLane::unpack_blocks() {
       return;
     }
     const auto to = spans_of<std::byte>(receive_ring_, unpacked_, unpacked_ + block.raw.size());
-    std::ranges::copy(block.raw.first(to.first.size()), to.first.begin());
-    std::ranges::copy(block.raw.subspan(to.first.size()), to.second.begin());
+    copy_bytes(block.raw.first(to.first.size()), to.first.data());
+    copy_bytes(block.raw.subspan(to.first.size()), to.second.data());
     link_.take(block.used);
     unpacked_ += block.raw.size();
     counters_.raw_bytes_in += block.raw.size();
@@ -229,24 +245,30 @@ void ConsoleLane::handle_released() {
 }
 
 void ConsoleLane::release_consumed() {
+  const std::uint64_t not_given_back = unpacked_ - given_back_blocks_ - given_back_.part;
+  const bool sender_may_wait = not_given_back > console_useful_blocks * block_raw_bytes;
   while (!received_blocks_.empty() && received_blocks_.front().raw_end <= consumed_) {
     given_back_.position = received_blocks_.front().link_end;
     given_back_blocks_ = received_blocks_.front().raw_end;
     received_blocks_.pop();
   }
   given_back_.part = static_cast<std::uint16_t>(consumed_ - given_back_blocks_);
-  link_.release(given_back_);
+  link_.release(given_back_, sender_may_wait);
 }
 
-void ConsoleLane::pack_blocks(TimePoint now) {
+// A part of a block waits, as in RFC 896, while bytes are under way whose acknowledgement will send
+// it: what a slow channel carries should not be many small pieces.
+void ConsoleLane::pack_blocks(TimePoint now, bool all) {
   const bool may_pack = zstd_ && (link_.peer_flags() & link_zstd) != 0;
   while (link_.is_open() && packed_ < published_ && !sent_blocks_.full()) {
     const std::size_t size = std::min<std::uint64_t>(published_ - packed_, block_raw_bytes);
     if (link_.room() < BlockPacker::bytes_max(size)) break;
+    if (size < block_raw_bytes && link_.has_unacknowledged() && !all) break;
     const auto block =
         packer_.pack(spans_of<const std::byte>(send_ring_, packed_, packed_ + size), may_pack);
     link_.write(block);
     packed_ += size;
+    packed_share_ = (3 * packed_share_ + block.size() * packed_share_unit / size) / 4 + 1;
     counters_.raw_bytes_out += size;
     counters_.packed_bytes_out += block.size();
     sent_blocks_.push({link_.written(), packed_});
@@ -255,9 +277,9 @@ void ConsoleLane::pack_blocks(TimePoint now) {
   link_.want_release(packed_ < published_ || full, now);
 }
 
-void ConsoleLane::write_port(TimePoint now) {
+void ConsoleLane::write_port(TimePoint now, bool all) {
   while (!is_over() && port_->write_output()) {
-    pack_blocks(now);
+    pack_blocks(now, all);
     bool more = false;
     while (port_->output_room().size() >= link_line_bytes_max) {
       const auto frame = link_.poll_frame(now);

@@ -45,6 +45,10 @@ struct ConsoleCounters {
   std::chrono::microseconds srtt{0};  ///< 0 until measured
 };
 
+/// Blocks at a time where nothing can be packed: two fill the link's window, one is being filled.
+inline constexpr std::size_t console_useful_blocks = 3;
+inline constexpr std::size_t packed_share_unit = 1024;
+
 /// Blocks in flight: where each ends among the link's bytes and among the raw ones.
 class BlockMap {
  public:
@@ -84,6 +88,7 @@ class ConsoleLane final : public Lane {
   void publish() override;
   std::size_t unconsumed_bytes() override { return committed_ - released_; }
   ReadableSpans unconsumed() override;
+  std::size_t useful_bytes_max() const override;
   bool arm(bool want_readable, bool want_writable) override;
   int wait_fd() const override { return port_->wait_fd(); }
   void acknowledge() override;
@@ -104,8 +109,8 @@ class ConsoleLane final : public Lane {
   void unpack_blocks();
   void handle_released();
   void release_consumed();
-  void pack_blocks(TimePoint now);
-  void write_port(TimePoint now);
+  void pack_blocks(TimePoint now, bool all);
+  void write_port(TimePoint now, bool all = false);
   void add_frame(const LinkFrame& frame);
 
   std::shared_ptr<ConsolePort> port_;
@@ -126,6 +131,8 @@ class ConsoleLane final : public Lane {
   std::uint64_t published_ = 0;
   std::uint64_t committed_ = 0;
   BlockMap sent_blocks_;
+  /// Link bytes for 1024 raw ones, lately.
+  std::size_t packed_share_ = packed_share_unit;
   LinkPlace seen_place_;               ///< up to where the peer's releases were taken
   std::uint32_t sent_boundary_ = 0;    ///< where the first block not wholly released begins
   std::uint64_t released_blocks_ = 0;  ///< raw bytes of whole blocks released

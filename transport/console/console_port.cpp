@@ -43,18 +43,22 @@ std::span<const std::byte> ConsolePort::input() const {
 
 bool ConsolePort::read_input() {
   if (input_begin_ < input_end_) return true;
-  if (!usable()) return false;
+  if (!usable() || drained_) return false;
   input_begin_ = input_end_ = 0;
   ssize_t got = -1;
   do {
     got = ::read(device_.get(), input_.data(), input_.size());
   } while (got < 0 && errno == EINTR);
-  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    drained_ = true;
+    return false;
+  }
   if (got <= 0) {
     fail(got == 0 ? 0 : errno);
     return false;
   }
   input_end_ = static_cast<std::size_t>(got);
+  drained_ = input_end_ < input_.size();
   bytes_in_ += input_end_;
   return true;
 }

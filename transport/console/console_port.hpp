@@ -19,7 +19,7 @@ namespace xenlane::transport {
 /// How much is read at once, and how much may wait to be written: frames that were made and cannot
 /// be taken back, so not more than a write can use.
 inline constexpr std::size_t console_input_bytes = 16 * 1024;
-inline constexpr std::size_t console_output_bytes = 8 * 1024;
+inline constexpr std::size_t console_output_bytes = 16 * 1024;
 
 class ConsolePort {
  public:
@@ -37,8 +37,10 @@ class ConsolePort {
   /// Bytes that were read and not taken.
   std::span<const std::byte> input() const;
   void take_input(std::size_t count) { input_begin_ += count; }
-  /// Reads when nothing is left; false when there is nothing to be had now.
+  /// Reads when nothing is left; false when there is nothing to be had now. Whoever has emptied the
+  /// device does not look again until expect_input().
   bool read_input();
+  void expect_input() { drained_ = false; }
 
   /// Room behind the output that waits.
   std::span<std::byte> output_room() { return std::span(output_).subspan(output_end_); }
@@ -61,6 +63,7 @@ class ConsolePort {
   UniqueFd events_;  ///< an epoll descriptor with device_ in it
   bool is_socket_ = false;
   bool watching_output_ = false;
+  bool drained_ = false;  ///< the last read left nothing
   std::string_view trouble_;
   std::array<std::byte, console_input_bytes> input_{};
   std::size_t input_begin_ = 0;

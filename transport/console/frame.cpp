@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <boost/crc.hpp>
 #include <boost/endian/conversion.hpp>
+#include <cstring>
 #include <optional>
 
 #include "transport/base/assert.hpp"
+#include "transport/base/copy_bytes.hpp"
 
 namespace xenlane::transport {
 
@@ -29,10 +31,45 @@ constexpr std::array<std::uint8_t, 256> digits = [] {
   return out;
 }();
 
+#ifdef __x86_64__
+// The processor's own CRC-32C, twenty times as fast as a table.
+__attribute__((target("sse4.2"))) std::uint32_t checksum_by_sse42(
+    std::span<const std::byte> bytes) {
+  std::uint64_t crc = 0xFFFFFFFF;
+  for (; bytes.size() >= sizeof crc; bytes = bytes.subspan(sizeof crc)) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes.data(), sizeof word);
+    crc = __builtin_ia32_crc32di(crc, word);
+  }
+  auto rest = static_cast<std::uint32_t>(crc);
+  for (const std::byte byte : bytes) {
+    rest = __builtin_ia32_crc32qi(rest, std::to_integer<unsigned char>(byte));
+  }
+  return ~rest;
+}
+#endif
+
 std::uint32_t checksum_of(std::span<const std::byte> bytes) {
+#ifdef __x86_64__
+  static const bool has_sse42 = __builtin_cpu_supports("sse4.2") != 0;
+  if (has_sse42) return checksum_by_sse42(bytes);
+#endif
   Castagnoli crc;
   crc.process_bytes(bytes.data(), bytes.size());
   return crc.checksum();
+}
+
+// Each byte with the newline's bits changed, a word at a time.
+std::byte* copy_xored(std::byte* out, std::span<const std::byte> bytes) {
+  constexpr std::uint64_t mask = 0x0101010101010101 * std::to_integer<std::uint64_t>(link_newline);
+  for (; bytes.size() >= sizeof mask; bytes = bytes.subspan(sizeof mask), out += sizeof mask) {
+    std::uint64_t word;
+    std::memcpy(&word, bytes.data(), sizeof word);
+    word ^= mask;
+    std::memcpy(out, &word, sizeof word);
+  }
+  for (const std::byte byte : bytes) *out++ = byte ^ link_newline;
+  return out;
 }
 
 unsigned char* raw(std::byte* at) {
@@ -53,7 +90,7 @@ std::size_t encode_body(const LinkFrame& frame, LinkBody& out) {
   endian::store_little_u16(raw(&out[18]), frame.held);
   endian::store_little_u16(raw(&out[20]), frame.part);
   endian::store_little_u16(raw(&out[22]), frame.hole);
-  std::ranges::copy(frame.payload, out.begin() + link_header_bytes);
+  copy_bytes(frame.payload, out.data() + link_header_bytes);
   const std::size_t checked = link_header_bytes + frame.payload.size();
   endian::store_little_u32(raw(&out[checked]), checksum_of(std::span(out).first(checked)));
   return checked + link_checksum_bytes;
@@ -84,10 +121,10 @@ std::size_t encode_binary(std::span<const std::byte> body, std::byte* out) {
   bool more = true;
   while (more) {
     const auto run = body.first(std::min(body.size(), stuffed_run_max));
-    const auto length = static_cast<std::size_t>(std::ranges::find(run, std::byte{}) - run.begin());
+    const std::size_t length = length_before(run, std::byte{});
     const bool ends_in_zero = length < run.size();
     *out++ = static_cast<std::byte>(length + 1) ^ link_newline;
-    for (const std::byte byte : run.first(length)) *out++ = byte ^ link_newline;
+    out = copy_xored(out, run.first(length));
     body = body.subspan(ends_in_zero ? length + 1 : length);
     more = !body.empty() || ends_in_zero;
   }
@@ -128,7 +165,8 @@ std::optional<std::size_t> decode_binary(std::span<const std::byte> untrusted_ru
     if (length > untrusted_runs.size() || size + length + (ends_in_zero ? 1 : 0) > body.size()) {
       return std::nullopt;
     }
-    for (const std::byte byte : untrusted_runs.first(length)) body[size++] = byte ^ link_newline;
+    copy_xored(body.data() + size, untrusted_runs.first(length));
+    size += length;
     if (ends_in_zero) body[size++] = std::byte{};
     untrusted_runs = untrusted_runs.subspan(length);
   }

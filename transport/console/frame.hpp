@@ -11,6 +11,7 @@
 #include <boost/system/result.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 
@@ -26,10 +27,11 @@ enum class LinkFrameType : std::uint8_t {
   probe = 4,  ///< asks for an acknowledgement
 };
 
-/// What a side says of itself; the same in all frames of a link life but for link_busy.
+/// What a side says of itself, the same in all frames of a link life; and of the frame.
 inline constexpr std::uint8_t link_own_device = 1;  ///< my device is my own: send me binary
 inline constexpr std::uint8_t link_zstd = 2;        ///< I unpack zstd
 inline constexpr std::uint8_t link_busy = 4;  ///< in a SYN: I have a link to another life of you
+inline constexpr std::uint8_t link_more = 8;  ///< in DATA: the next one follows at once
 
 inline constexpr std::size_t link_header_bytes = 24;
 inline constexpr std::size_t link_checksum_bytes = 4;
@@ -39,8 +41,8 @@ inline constexpr std::size_t link_text_line_bytes_max = 1024;
 /// What three quarters of such a line leave for the payload.
 inline constexpr std::size_t link_text_payload_bytes_max =
     (link_text_line_bytes_max - 2) / 4 * 3 - link_header_bytes - link_checksum_bytes;
-/// Long enough that headers cost little, short enough that a lost one costs little.
-inline constexpr std::size_t link_binary_payload_bytes_max = 1024;
+/// Long enough that headers cost next to nothing; where much is lost, shorter ones are sent.
+inline constexpr std::size_t link_binary_payload_bytes_max = 4096;
 
 inline constexpr std::size_t link_body_bytes_max =
     link_header_bytes + link_binary_payload_bytes_max + link_checksum_bytes;
@@ -61,6 +63,15 @@ struct LinkFrame {
   std::uint16_t hole = 0;              ///< size of the gap at `got`, 0 when none is known
   std::span<const std::byte> payload;  ///< only in DATA
 };
+
+/// How many of the bytes come before the first `wanted`; all of them when there is none.
+inline std::size_t length_before(std::span<const std::byte> bytes, std::byte wanted) {
+  const void* const found =
+      bytes.empty() ? nullptr
+                    : std::memchr(bytes.data(), std::to_integer<int>(wanted), bytes.size());
+  if (found == nullptr) return bytes.size();
+  return static_cast<std::size_t>(static_cast<const std::byte*>(found) - bytes.data());
+}
 
 /// Why bytes are not a frame. Static storage.
 struct LinkError {

@@ -132,14 +132,22 @@ void ConsoleLink::handle_of_peer(const LinkFrame& untrusted_frame, TimePoint now
       if (!waited_for_bytes) note_progress(now);
       break;
   }
-  if (!untrusted_frame.payload.empty()) {
-    acknowledgement_due_ = true;
-    if (!receiving_.insert(untrusted_frame.position, untrusted_frame.payload)) {
-      fail("the peer sent more than the link's window");
-      return;
-    }
+  if (!untrusted_frame.payload.empty()) handle_payload(untrusted_frame);
+  if (is_open()) watch(now);
+}
+
+// What is told at once is what the sender waits for: its last bytes for now, a loss, room.
+void ConsoleLink::handle_payload(const LinkFrame& untrusted_frame) {
+  const std::uint32_t got_before = receiving_.got();
+  if (!receiving_.insert(untrusted_frame.position, untrusted_frame.payload)) {
+    fail("the peer sent more than the link's window");
+    return;
   }
-  watch(now);
+  more_follows_ = (untrusted_frame.flags & link_more) != 0;
+  if (!more_follows_ || receiving_.hole() != 0 || receiving_.got() == got_before ||
+      receiving_.got() - told_got_ >= link_acknowledged_at_once) {
+    acknowledgement_due_ = true;
+  }
 }
 
 void ConsoleLink::end(LinkState state, std::string_view text) {
@@ -163,12 +171,16 @@ void ConsoleLink::want_release(bool wanted, TimePoint now) {
   if (is_open()) watch(now);
 }
 
-void ConsoleLink::release(LinkPlace place) {
-  if (place.part != part_ || place.position != receiving_.got() - receiving_.held()) {
-    acknowledgement_due_ = true;
-  }
+void ConsoleLink::release(LinkPlace place, bool peer_may_wait) {
+  peer_may_wait |= receiving_.held() > link_acknowledged_at_once;
   receiving_.release(place.position);
   part_ = place.part;
+  if (place == told_place_) return;
+  const bool took_all = receiving_.held() == 0 && !more_follows_;
+  if (took_all || peer_may_wait ||
+      place.position - told_place_.position >= link_acknowledged_at_once) {
+    acknowledgement_due_ = true;
+  }
 }
 
 bool ConsoleLink::expects_answer() const {
@@ -256,6 +268,7 @@ std::optional<LinkFrame> ConsoleLink::poll_open(TimePoint now) {
   if (const auto segment = sending_.poll(link_payload_bytes_max(encoding()), now)) {
     out.position = segment->position;
     out.payload = segment->bytes;
+    if (segment->more) out.flags |= link_more;
     if (segment->again) ++counters_.retransmitted_frames;
     watch(now);
   } else if (std::exchange(probe_due_, false)) {
@@ -264,6 +277,8 @@ std::optional<LinkFrame> ConsoleLink::poll_open(TimePoint now) {
     return std::nullopt;
   }
   acknowledgement_due_ = false;
+  told_got_ = out.got;
+  told_place_ = {out.got - out.held, out.part};
   return out;
 }
 

@@ -16,6 +16,10 @@
 
 namespace xenlane::transport {
 
+/// Whoever has got or released so many link bytes since it last said so says so, although more
+/// follows: a quarter of the window, so that the sender never runs dry.
+inline constexpr std::uint32_t link_acknowledged_at_once = link_window_bytes / 2;
+
 struct LinkSettings {
   ConsoleEnd end = ConsoleEnd::guest;
   std::uint32_t nonce = 0;  ///< random, not 0
@@ -66,6 +70,8 @@ class ConsoleLink {
   std::size_t room() const { return is_open() ? sending_.room() : 0; }
   void write(std::span<const std::byte> bytes) { sending_.write(bytes); }
   std::uint32_t written() const { return sending_.end(); }
+  bool has_unacknowledged() const { return sending_.has_unacknowledged(); }
+  bool is_proven() const { return sending_.is_proven(); }
   LinkPlace peer_released() const { return sending_.released(); }
   /// Whether more would be written if the peer released something: then it is asked now and then.
   void want_release(bool wanted, TimePoint now);
@@ -73,7 +79,8 @@ class ConsoleLink {
   ReadableSpans unread() const { return receiving_.unread(); }
   void take(std::size_t count) { receiving_.take(count); }
   std::uint32_t taken() const { return receiving_.taken(); }
-  void release(LinkPlace place);
+  /// The peer is told: at once if it may be waiting for room, else when that is worth a frame.
+  void release(LinkPlace place, bool peer_may_wait);
 
   RoundTrip::Duration round_trip() const { return sending_.round_trip().smoothed(); }
   const LinkCounters& counters() const { return counters_; }
@@ -83,6 +90,7 @@ class ConsoleLink {
   void handle_opening(const LinkFrame& untrusted_frame, TimePoint now);
   void handle_of_another_life(const LinkFrame& untrusted_frame, TimePoint now);
   void handle_of_peer(const LinkFrame& untrusted_frame, TimePoint now);
+  void handle_payload(const LinkFrame& untrusted_frame);
   void open(const LinkFrame& untrusted_frame, TimePoint now);
   void end(LinkState state, std::string_view text);
   void handle_foreign(const LinkFrame& untrusted_frame, TimePoint now);
@@ -103,6 +111,10 @@ class ConsoleLink {
   SendWindow sending_;
   ReceiveWindow receiving_;
   std::uint16_t part_ = 0;  ///< of the first block held, released
+  // What this side has said last of what it has, and whether the peer has said that more follows.
+  std::uint32_t told_got_ = 0;
+  LinkPlace told_place_;
+  bool more_follows_ = false;
 
   // What is owed: at most one frame of each.
   bool syn_due_ = false;

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "transport/base/assert.hpp"
+#include "transport/base/copy_bytes.hpp"
 
 namespace xenlane::transport {
 
@@ -19,8 +20,7 @@ std::byte byte_at(const ReadableSpans& bytes, std::size_t offset) {
 }
 
 std::byte* copy_to(std::byte* out, const ReadableSpans& bytes) {
-  out = std::ranges::copy(bytes.first, out).out;
-  return std::ranges::copy(bytes.second, out).out;
+  return copy_bytes(bytes.second, copy_bytes(bytes.first, out));
 }
 
 }  // namespace

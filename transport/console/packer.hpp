@@ -17,8 +17,9 @@ struct ZSTD_DCtx_s;
 namespace xenlane::transport {
 
 inline constexpr std::size_t block_header_bytes = 2;
-/// Raw bytes that the sender puts into one block: four plain blocks fill the link's window.
-inline constexpr std::size_t block_raw_bytes = 4064;
+/// Raw bytes that the sender puts into one block: four of them fit the link's window, packed or
+/// not.
+inline constexpr std::size_t block_raw_bytes = 8048;
 /// What a receiver lets a block be, packed or not.
 inline constexpr std::size_t block_bytes_max = 8192;
 /// What a block of ours may take: zstd's worst case for so few bytes, and more.
@@ -28,10 +29,10 @@ static_assert(block_packed_bytes_max <= block_bytes_max);
 /// zstd's window: what both sides remember. The receiver takes one twice as large and no larger.
 inline constexpr int zstd_window_log = 16;
 inline constexpr int zstd_window_log_max = 17;
-inline constexpr int zstd_level = 3;
+inline constexpr int zstd_level = 1;
 
 /// Packing is judged by this many raw bytes, and left off for that many where it saves too little.
-inline constexpr std::size_t packing_judged_bytes = 64 * 1024;
+inline constexpr std::size_t packing_judged_bytes = 32 * 1024;
 inline constexpr std::size_t packing_pause_bytes = 256 * 1024;
 inline constexpr std::size_t packing_percent_max = 95;
 

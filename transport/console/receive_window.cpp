@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "transport/base/assert.hpp"
+#include "transport/base/copy_bytes.hpp"
 
 namespace xenlane::transport {
 
@@ -19,9 +20,10 @@ bool ReceiveWindow::insert(std::uint32_t position, std::span<const std::byte> un
   const auto size = static_cast<std::uint32_t>(untrusted_payload.size());
   if (size == 0) return true;
   if (offset > 0 && !remember({position, position + size})) return true;
-  for (std::uint32_t i = 0; i < size; ++i) {
-    ring_[(position + i) % link_window_bytes] = untrusted_payload[i];
-  }
+  const std::size_t begin = position % link_window_bytes;
+  const auto first = untrusted_payload.first(std::min<std::size_t>(size, ring_.size() - begin));
+  copy_bytes(first, ring_.data() + begin);
+  copy_bytes(untrusted_payload.subspan(first.size()), ring_.data());
   if (offset > 0) return true;
   got_ += size;
   advance_over_pieces();

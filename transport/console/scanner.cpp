@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "transport/base/copy_bytes.hpp"
+
 namespace xenlane::transport {
 
 namespace {
@@ -19,10 +21,9 @@ Bytes from_last_mark(Bytes bytes) {
 
 std::optional<LinkFrame> FrameScanner::next(Bytes& untrusted_bytes) {
   while (!untrusted_bytes.empty()) {
-    const auto newline = std::ranges::find(untrusted_bytes, link_newline);
-    const auto length = static_cast<std::size_t>(newline - untrusted_bytes.begin());
+    const std::size_t length = length_before(untrusted_bytes, link_newline);
     append(untrusted_bytes.first(length));
-    if (newline == untrusted_bytes.end()) {
+    if (length == untrusted_bytes.size()) {
       untrusted_bytes = {};
       return std::nullopt;
     }
@@ -34,7 +35,7 @@ std::optional<LinkFrame> FrameScanner::next(Bytes& untrusted_bytes) {
 
 void FrameScanner::append(Bytes untrusted_piece) {
   if (!dropping_ && untrusted_piece.size() <= line_.size() - size_) {
-    std::ranges::copy(untrusted_piece, line_.begin() + static_cast<std::ptrdiff_t>(size_));
+    copy_bytes(untrusted_piece, line_.data() + size_);
     size_ += untrusted_piece.size();
     return;
   }

@@ -3,12 +3,17 @@
 #include <algorithm>
 
 #include "transport/base/assert.hpp"
+#include "transport/base/copy_bytes.hpp"
 
 namespace xenlane::transport {
 
 void SendWindow::write(std::span<const std::byte> bytes) {
   XENLANE_ASSERT(bytes.size() <= room());
-  for (const std::byte byte : bytes) ring_[end_++ % link_window_bytes] = byte;
+  const std::size_t offset = end_ % link_window_bytes;
+  const auto first = bytes.first(std::min(bytes.size(), link_window_bytes - offset));
+  copy_bytes(first, ring_.data() + offset);
+  copy_bytes(bytes.subspan(first.size()), ring_.data());
+  end_ += static_cast<std::uint32_t>(bytes.size());
 }
 
 std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, TimePoint now) {
@@ -17,10 +22,12 @@ std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, TimeP
   const std::uint32_t to = again ? again_to_ : end_;
   if (from == to) return std::nullopt;
   const std::size_t offset = from % link_window_bytes;
+  frame_bytes_ = std::min(frame_bytes_, bytes_max);
   const std::size_t size =
-      std::min({bytes_max, frame_bytes_, std::size_t{to - from}, link_window_bytes - offset});
-  const Segment out{from, std::span(ring_).subspan(offset, size), again};
+      std::min({frame_bytes_, std::size_t{to - from}, link_window_bytes - offset});
+  Segment out{from, std::span(ring_).subspan(offset, size), again};
   from += static_cast<std::uint32_t>(size);
+  out.more = from != to || next_ != end_;
   if (again) {
     repeated_at_ = now;
     sampling_since_.reset();  // its acknowledgement would not tell which of the two it is for
@@ -89,11 +96,12 @@ void SendWindow::handle_timeout(TimePoint now) {
 
 void SendWindow::handle_loss() {
   frame_bytes_ = std::max(frame_bytes_ / 2, frame_payload_bytes_min);
-  arrived_ = 0;
+  arrived_ = arrived_since_loss_ = 0;
 }
 
 void SendWindow::handle_arrived(std::uint32_t bytes) {
   arrived_ += bytes;
+  arrived_since_loss_ = std::min(arrived_since_loss_ + bytes, proven_bytes);
   if (arrived_ < frames_until_longer * frame_bytes_) return;
   frame_bytes_ = std::min(2 * frame_bytes_, link_binary_payload_bytes_max);
   arrived_ = 0;

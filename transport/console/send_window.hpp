@@ -13,8 +13,12 @@
 
 namespace xenlane::transport {
 
+/// Frames begin with this length: what is risked before it is known how much the channel loses.
+inline constexpr std::size_t frame_payload_bytes_first = 1024;
 /// Where losses are many, frames are made this short but no shorter.
 inline constexpr std::size_t frame_payload_bytes_min = 64;
+/// A channel is taken to be a good one when so many bytes have arrived without a loss.
+inline constexpr std::size_t proven_bytes = link_window_bytes;
 /// So many frames must arrive without a loss before they are made longer again.
 inline constexpr std::size_t frames_until_longer = 16;
 
@@ -34,6 +38,7 @@ class SendWindow {
     std::uint32_t position = 0;
     std::span<const std::byte> bytes;  ///< valid until more is written
     bool again = false;
+    bool more = false;  ///< the next poll() has bytes, too
   };
   enum class Heard : std::uint8_t {
     nothing,     ///< old, or no bytes more than before
@@ -58,6 +63,8 @@ class SendWindow {
   bool has_unacknowledged() const { return acknowledged_ != next_; }
   LinkPlace released() const { return released_; }
   const RoundTrip& round_trip() const { return round_trip_; }
+  /// So many bytes have arrived since the last loss that few losses are to be expected.
+  bool is_proven() const { return arrived_since_loss_ >= proven_bytes; }
 
  private:
   void send_again(std::uint32_t from, std::uint32_t to, TimePoint now);
@@ -85,8 +92,9 @@ class SendWindow {
   std::uint32_t timed_out_at_ = 0;  ///< what was sent before it
 
   /// How much is risked in one frame: the longer, the likelier that a run of lost bytes hits it.
-  std::size_t frame_bytes_ = link_binary_payload_bytes_max;
-  std::size_t arrived_ = 0;  ///< since the last loss, or since frame_bytes_ grew
+  std::size_t frame_bytes_ = frame_payload_bytes_first;
+  std::size_t arrived_ = 0;             ///< since the last loss, or since frame_bytes_ grew
+  std::size_t arrived_since_loss_ = 0;  ///< up to proven_bytes
 
   RoundTrip round_trip_;
   std::optional<TimePoint> sampling_since_;  ///< one at a time, and none of what is sent again

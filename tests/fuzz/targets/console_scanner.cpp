@@ -80,7 +80,9 @@ class LinkProgram {
       case 4: {
         const std::size_t count = choices_.below(4097);
         link_.take(std::min(count, link_.unread().size()));
-        if (choices_.flag()) link_.release({link_.taken(), choices_.take<std::uint8_t>()});
+        if (choices_.flag()) {
+          link_.release({link_.taken(), choices_.take<std::uint8_t>()}, choices_.flag());
+        }
         return;
       }
       default:

@@ -61,7 +61,7 @@ class LinkEnd {
     received.insert(received.end(), unread.first.begin(), unread.first.end());
     received.insert(received.end(), unread.second.begin(), unread.second.end());
     link.take(unread.size());
-    link.release({link.taken(), 0});
+    link.release({link.taken(), 0}, false);
   }
 
   ConsoleLink link;

@@ -17,6 +17,7 @@ class ConsoleLaneAgainstHostility : public ConsoleLaneTest {
     while (const auto frame = peer.poll_frame({})) say(*frame);
     host->acknowledge();
     host->publish();
+    peer_port->expect_input();
     while (peer_port->read_input()) {
       auto bytes = peer_port->input();
       while (const auto frame = scanner.next(bytes)) {

@@ -132,8 +132,40 @@ TEST_F(ConsoleLinkTest, ExactlyTheGapIsSentAgain) {
   const TimePoint before = now;
   run();
   EXPECT_EQ(host->received.size(), 10 * link_text_payload_bytes_max);
-  EXPECT_EQ(guest->link.counters().retransmitted_frames, 3U) << "shorter ones, after a loss";
+  EXPECT_EQ(guest->link.counters().retransmitted_frames, 5U) << "shorter ones, after a loss";
   EXPECT_LT(now - before, 200ms) << "no timer was needed";
+}
+
+TEST_F(ConsoleLinkTest, WhatComesTogetherIsAcknowledgedTogether) {
+  begin_both();
+  run();
+  guest->send(random_bytes(link_window_bytes, 1));
+  guest->pump();
+  std::size_t frames_there = 0;
+  std::size_t frames_back = 0;
+  while (const auto frame = guest->link.poll_frame(now)) {
+    ++frames_there;
+    host->link.handle_frame(*frame, now);
+    host->pump();
+    while (host->link.poll_frame(now)) ++frames_back;
+  }
+  EXPECT_GT(frames_there, 20U);
+  EXPECT_EQ(frames_back, 2U) << "after half of the window, and at the end";
+}
+
+TEST_F(ConsoleLinkTest, AReaderIsHeardWhenItsRoomIsWorthAFrame) {
+  begin_both();
+  run();
+  host->reads = false;
+  guest->send(random_bytes(4000, 1));
+  run();
+  host->link.take(4000);
+  host->link.release({10, 0}, false);
+  EXPECT_FALSE(host->link.poll_frame(now)) << "ten bytes help nobody";
+  host->link.release({20, 0}, true);
+  EXPECT_TRUE(host->link.poll_frame(now)) << "but to one who waits";
+  host->link.release({4000, 0}, false);
+  EXPECT_TRUE(host->link.poll_frame(now)) << "all of it";
 }
 
 TEST_F(ConsoleLinkTest, WhoDoesNotReadStopsTheOtherAndIsAskedNowAndThen) {
