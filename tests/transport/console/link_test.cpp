@@ -114,7 +114,7 @@ TEST_F(ConsoleLinkTest, AHoleLargerThanTheWindowIsFilled) {
   std::size_t holes = 0;
   while (host->received.size() < bytes.size() && ++holes < 100) {
     run_for(22ms);
-    to_host.clear();  // 64 KiB of window, and acknowledgements with it
+    to_host.clear();  // all of a window, and acknowledgements with it
     run_for(700ms);
     ASSERT_TRUE(guest->link.is_open()) << guest->link.trouble();
   }

@@ -1,0 +1,1 @@
+// Nothing: the program whose precompiled headers all tests use (CMakeLists.txt).
