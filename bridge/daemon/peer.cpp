@@ -245,7 +245,7 @@ void Peer::handle_pass(SessionDriver& driver) {
     policy_.set_eager(channels_.wants_vchan());
     policy_.observe(now, on_vchan, mux->period_volume(), on_vchan ? 0 : driver.backlog_bytes());
   }
-  review();
+  review(now);
 }
 
 void Peer::wake_lanes() {
@@ -255,8 +255,7 @@ void Peer::wake_lanes() {
 }
 
 // Draws the conclusions, and comes back when time alone may change them.
-void Peer::review() {
-  const auto now = Clock::now();
+void Peer::review(std::chrono::steady_clock::time_point now) {
   const LaneWish wish = policy_.wish(now);
   const bool wants = policy_.wants_vchan(now, peer_wish_);
   const bool changed = wish != wish_ || wants != wants_vchan_;

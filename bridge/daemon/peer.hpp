@@ -102,7 +102,7 @@ class Peer final : private LaneChooser {
 
   const SessionDriver* carrying() const;
   LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
-  void review();
+  void review(std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now());
   void wake_lanes();
   void limit_cut(const std::string& reason, bool superseded);
   boost::json::object describe_lane() const;

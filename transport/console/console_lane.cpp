@@ -63,11 +63,11 @@ ConsoleLane::ConsoleLane(std::shared_ptr<ConsolePort> port, const LinkSettings& 
   XENLANE_ASSERT(!port_->in_use);
   port_->in_use = true;
   port_->expect_input();
-  write_port(Clock::now());
+  write_port(now());
 }
 
 ConsoleLane::~ConsoleLane() {
-  write_port(Clock::now(), true);
+  write_port(now(), true);
   const auto frame = link_.poll_close();
   if (frame && port_->usable() && port_->output_room().size() >= link_line_bytes_max) {
     add_frame(*frame);
@@ -99,7 +99,7 @@ std::string_view ConsoleLane::trouble() const {
 }
 
 ReadableSpans ConsoleLane::readable() {
-  look(Clock::now());
+  look(now());
   if (current_state() == LaneState::violated) return {};
   seen_unpacked_ = unpacked_;
   return spans_of<const std::byte>(receive_ring_, consumed_, unpacked_);
@@ -111,7 +111,7 @@ void ConsoleLane::consume(std::size_t count) {
 }
 
 WritableSpans ConsoleLane::writable() {
-  look(Clock::now());
+  look(now());
   if (current_state() == LaneState::violated) return {};
   seen_released_ = released_;
   return spans_of<std::byte>(send_ring_, committed_, released_ + console_ring_bytes);
@@ -125,7 +125,7 @@ void ConsoleLane::commit(std::size_t count) {
 void ConsoleLane::publish() {
   published_ = committed_;
   release_consumed();
-  write_port(Clock::now());
+  write_port(now());
 }
 
 ReadableSpans ConsoleLane::unconsumed() {
@@ -141,10 +141,17 @@ std::size_t ConsoleLane::useful_bytes_max() const {
                     console_ring_bytes - block_raw_bytes);
 }
 
+// The same from one arm() or wake-up to the next: in a domain without a clock page each look at the
+// clock is a system call.
+ConsoleLane::TimePoint ConsoleLane::now() {
+  if (!std::exchange(time_known_, true)) now_ = Clock::now();
+  return now_;
+}
+
 bool ConsoleLane::arm(bool want_readable, bool want_writable) {
-  const TimePoint now = Clock::now();
-  look(now);
-  write_port(now);
+  look(now());
+  write_port(now());
+  time_known_ = false;
   // What comes from now on makes wait_fd() readable; who does not wait for it looks again.
   port_->expect_input();
   return is_over() || current_state() != seen_state_ ||
@@ -155,12 +162,12 @@ bool ConsoleLane::arm(bool want_readable, bool want_writable) {
 // Frames wait for publish() or arm(), which follow: one acknowledgement then tells what came and
 // what was consumed of it. Unless a timer is why this was called.
 void ConsoleLane::acknowledge() {
-  const TimePoint now = Clock::now();
+  time_known_ = false;
   const auto due = deadline();
   port_->expect_input();
-  look(now);
-  if (due && now >= *due) {
-    write_port(now);
+  look(now());
+  if (due && now() >= *due) {
+    write_port(now());
   } else {
     port_->write_output();
   }
@@ -172,9 +179,9 @@ std::optional<std::chrono::steady_clock::time_point> ConsoleLane::deadline() con
 }
 
 void ConsoleLane::nudge() {
-  const TimePoint now = Clock::now();
-  link_.probe(now);
-  write_port(now);
+  time_known_ = false;
+  link_.probe(now());
+  write_port(now());
 }
 
 // Input first: an answer that is there already is no silence.

@@ -104,6 +104,7 @@ class ConsoleLane final : public Lane {
 
   LaneState current_state() const;
   bool is_over() const { return current_state() >= LaneState::closed; }
+  TimePoint now();
   void look(TimePoint now);
   void read_port(TimePoint now);
   void unpack_blocks();
@@ -143,6 +144,9 @@ class ConsoleLane final : public Lane {
   BlockMap received_blocks_;
   LinkPlace given_back_;
   std::uint64_t given_back_blocks_ = 0;  ///< raw bytes of whole blocks given back
+
+  TimePoint now_{};
+  bool time_known_ = false;
 
   // What the owner has seen, for arm().
   std::uint64_t seen_unpacked_ = 0;
