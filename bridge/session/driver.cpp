@@ -344,7 +344,7 @@ void SessionDriver::wait_for_peer() {
                         if (error || phase_ == Phase::ended) return;
                         ++counters_.wake_ups;
                         lane_->acknowledge();
-                        if (is_slow() && !lane_->arm(true, wants_room())) {
+                        if (is_slow() && !lane_->arm(true, true)) {
                           // A part of something; there will be more of it.
                           keep_deadline();
                           wait_for_peer();

@@ -91,8 +91,7 @@ std::size_t SessionDriver::room_for_frames(std::size_t room) const {
   std::size_t for_data = send_limit_.allowed(room);
   if (is_slow()) {
     const std::size_t frame_bytes = frame_header_bytes + terms_.payload_bytes_max;
-    const bool has_use = in_flight + frame_bytes <= lane_->useful_bytes_max();
-    for_data = has_use ? std::min(for_data, frame_bytes) : 0;
+    for_data = in_flight <= lane_->useful_bytes_max() ? std::min(for_data, frame_bytes) : 0;
   }
   return std::max(for_data, std::min(room, frame_header_bytes + control_payload_bytes_max));
 }

@@ -7,6 +7,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/packaged_task.hpp>
 #include <boost/asio/post.hpp>
 #include <cerrno>
 #include <filesystem>
@@ -33,11 +34,8 @@ class Xenstored {
   /// Runs `action` in the server's thread and waits for it.
   template <typename Action>
   auto run(Action action) {
-    std::packaged_task<std::invoke_result_t<Action, xensim::StoreServer&>()> task(
-        [this, action] { return action(*server_); });
-    auto result = task.get_future();
-    asio::post(io_, std::move(task));
-    return result.get();
+    using Task = std::packaged_task<std::invoke_result_t<Action, xensim::StoreServer&>()>;
+    return asio::post(io_, Task([this, action] { return action(*server_); })).get();
   }
 
   void start() {

@@ -135,10 +135,10 @@ ReadableSpans ConsoleLane::unconsumed() {
 // What fills the link's window, as well as it packs lately; not all of the ring, where releases
 // would come too late. Where each block may take long, an answer should not have many before it.
 std::size_t ConsoleLane::useful_bytes_max() const {
-  if (!link_.is_proven()) return block_raw_bytes;
+  if (!link_.is_proven()) return block_raw_bytes / 2;
   const std::size_t useful = console_useful_blocks * block_raw_bytes;
   return std::clamp(useful * packed_share_unit / packed_share_, useful,
-                    console_ring_bytes - block_raw_bytes);
+                    console_ring_bytes - 2 * block_raw_bytes);
 }
 
 // The same from one arm() or wake-up to the next: in a domain without a clock page each look at the
@@ -253,6 +253,7 @@ void ConsoleLane::handle_released() {
 
 void ConsoleLane::release_consumed() {
   const std::uint64_t not_given_back = unpacked_ - given_back_blocks_ - given_back_.part;
+  // It has a block more under way than are useful, if it can.
   const bool sender_may_wait = not_given_back > console_useful_blocks * block_raw_bytes;
   while (!received_blocks_.empty() && received_blocks_.front().raw_end <= consumed_) {
     given_back_.position = received_blocks_.front().link_end;

@@ -45,8 +45,8 @@ struct ConsoleCounters {
   std::chrono::microseconds srtt{0};  ///< 0 until measured
 };
 
-/// Blocks at a time where nothing can be packed: two fill the link's window, one is being filled.
-inline constexpr std::size_t console_useful_blocks = 3;
+/// Blocks that fill the link's window where nothing can be packed.
+inline constexpr std::size_t console_useful_blocks = 2;
 inline constexpr std::size_t packed_share_unit = 1024;
 
 /// Blocks in flight: where each ends among the link's bytes and among the raw ones.

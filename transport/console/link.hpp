@@ -17,7 +17,7 @@
 namespace xenlane::transport {
 
 /// Whoever has got or released so many link bytes since it last said so says so, although more
-/// follows: a quarter of the window, so that the sender never runs dry.
+/// follows: half of the window, so that the sender does not run dry.
 inline constexpr std::uint32_t link_acknowledged_at_once = link_window_bytes / 2;
 
 struct LinkSettings {

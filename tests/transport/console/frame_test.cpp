@@ -146,6 +146,9 @@ std::map<std::string, LinkFrame> expected_frames() {
   data.held = 100;
   data.part = 7;
   data.payload = hello;
+  LinkFrame& more = out["data-and-more"] = data;
+  more.flags |= link_more;
+  more.payload = data.payload.first(4);
   LinkFrame& acknowledgement = out["acknowledgement"] = answer;
   acknowledgement.type = LinkFrameType::data;
   acknowledgement.got = 4096;

@@ -6,6 +6,7 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/packaged_task.hpp>
 #include <boost/asio/post.hpp>
 #include <filesystem>
 #include <future>
@@ -49,10 +50,8 @@ class RunningServer : public testing::Test {
   /// Runs `action` in the server's thread and waits for it.
   template <class Action>
   std::invoke_result_t<Action> on_server(Action action) {
-    std::packaged_task<std::invoke_result_t<Action>()> task(std::move(action));
-    auto result = task.get_future();
-    boost::asio::post(io_, std::move(task));
-    return result.get();
+    using Task = std::packaged_task<std::invoke_result_t<Action>()>;
+    return boost::asio::post(io_, Task(std::move(action))).get();
   }
 
   std::optional<StoreServer> server;  ///< only to be touched in on_server()
