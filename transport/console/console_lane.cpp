@@ -253,7 +253,7 @@ void ConsoleLane::handle_released() {
 
 void ConsoleLane::release_consumed() {
   const std::uint64_t not_given_back = unpacked_ - given_back_blocks_ - given_back_.part;
-  // It has a block more under way than are useful, if it can.
+  // With so much under way it sends no more, unless it packs well.
   const bool sender_may_wait = not_given_back > console_useful_blocks * block_raw_bytes;
   while (!received_blocks_.empty() && received_blocks_.front().raw_end <= consumed_) {
     given_back_.position = received_blocks_.front().link_end;
