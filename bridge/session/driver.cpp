@@ -168,7 +168,6 @@ void SessionDriver::pump() {
   note_work();
   if (chooser_ != nullptr) chooser_->handle_pass(*this);
   if (phase_ == Phase::ended) return;
-  keep_deadline();
   if (more_input || more_output || keep_looking() || lane_->arm(true, wants_room())) {
     schedule();
   } else {
@@ -334,6 +333,7 @@ bool SessionDriver::keep_looking() {
 }
 
 void SessionDriver::wait_for_peer() {
+  keep_deadline();  // after the last look at the lane, which may have sent what wants an answer
   slept_ = true;
   if (waiting_) return;
   waiting_ = true;
@@ -346,7 +346,6 @@ void SessionDriver::wait_for_peer() {
                         lane_->acknowledge();
                         if (is_slow() && !lane_->arm(true, true)) {
                           // A part of something; there will be more of it.
-                          keep_deadline();
                           wait_for_peer();
                         } else {
                           pump();

@@ -112,6 +112,7 @@ void SessionDriver::handle_stall_tick() {
   }
   ++counters_.nudges;
   lane_->nudge();
+  keep_deadline();
   watch_stall();
   stalled_for_ = stalled;
 }

@@ -149,6 +149,7 @@ ConsoleLane::TimePoint ConsoleLane::now() {
 }
 
 bool ConsoleLane::arm(bool want_readable, bool want_writable) {
+  wants_room_ = want_writable;
   look(now());
   write_port(now());
   time_known_ = false;
@@ -281,7 +282,9 @@ void ConsoleLane::pack_blocks(TimePoint now, bool all) {
     counters_.packed_bytes_out += block.size();
     sent_blocks_.push({link_.written(), packed_});
   }
-  const bool full = committed_ - released_ == console_ring_bytes;
+  // Who has use for no more may wait for what the peer need not tell: less than half a window.
+  const bool full = committed_ - released_ == console_ring_bytes ||
+                    (wants_room_ && committed_ - released_ > useful_bytes_max());
   link_.want_release(packed_ < published_ || full, now);
 }
 

@@ -131,6 +131,7 @@ class ConsoleLane final : public Lane {
   std::uint64_t packed_ = 0;
   std::uint64_t published_ = 0;
   std::uint64_t committed_ = 0;
+  bool wants_room_ = false;  ///< at the last arm()
   BlockMap sent_blocks_;
   /// Link bytes for 1024 raw ones, lately.
   std::size_t packed_share_ = packed_share_unit;

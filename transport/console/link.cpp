@@ -114,6 +114,7 @@ void ConsoleLink::handle_of_peer(const LinkFrame& untrusted_frame, TimePoint now
       return;
     case LinkFrameType::probe:
       acknowledgement_due_ = true;
+      more_follows_ = false;  // what it had to send did not stop it from asking
       break;
     case LinkFrameType::data:
       break;

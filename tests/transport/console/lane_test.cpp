@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "tests/transport/console/lane_fixture.hpp"
 #include "transport/console/console_opener.hpp"
@@ -67,6 +68,27 @@ TEST_F(ConsoleLaneTest, SmallPiecesBehindOneThatIsUnderWayGoTogether) {
   exchange();
   EXPECT_EQ(guest->counters().frames_out, frames_before + 2) << "and all others";
   EXPECT_TRUE(read_some(*host) == bytes);
+}
+
+// Of a part of a block the peer need not tell, and this end may not have use for more under way.
+TEST_F(ConsoleLaneTest, WhoWaitsForRoomAsksForWhatThePeerNeedNotTell) {
+  connect();
+  const auto bytes = random_bytes(guest->useful_bytes_max() + 1, 1);
+  std::span<const std::byte> left = bytes;
+  write_some(*guest, left);
+  ASSERT_TRUE(left.empty());
+  exchange();
+  EXPECT_EQ(read_some(*host, bytes.size() - 3).size(), bytes.size() - 3);
+  exchange();
+  EXPECT_EQ(guest->unconsumed_bytes(), bytes.size()) << "not worth a frame";
+  EXPECT_FALSE(guest->arm(true, false));
+  EXPECT_FALSE(guest->deadline());
+  EXPECT_FALSE(guest->arm(true, true));
+  ASSERT_TRUE(guest->deadline()) << "it will ask";
+  std::this_thread::sleep_until(*guest->deadline());
+  guest->acknowledge();
+  exchange();
+  EXPECT_EQ(guest->unconsumed_bytes(), 3U);
 }
 
 TEST_F(ConsoleLaneTest, WhatWaitedForAnAcknowledgementGoesBeforeALaneIsGivenUp) {

@@ -353,6 +353,30 @@ TEST_F(ConsoleLinkTest, LossAndRestartsNeverBringAWrongByte) {
   }
 }
 
+// What follows may be lost. Who asks has sent all it had, and waits.
+TEST_F(ConsoleLinkTest, WhatFollowsIsNotWaitedForWhenThePeerAsks) {
+  begin_both();
+  run();
+  const auto payload = random_bytes(100, 1);
+  LinkFrame frame;
+  frame.from = 0x1111;
+  frame.to = 0x2222;
+  frame.flags = link_more;
+  frame.payload = payload;
+  host->link.handle_frame(frame, now);
+  EXPECT_FALSE(host->link.poll_frame(now)) << "one acknowledgement for all";
+  frame.type = LinkFrameType::probe;
+  frame.position = 100;
+  frame.flags = 0;
+  frame.payload = {};
+  host->link.handle_frame(frame, now);
+  ASSERT_TRUE(host->link.poll_frame(now));
+  host->pump();
+  const auto told = host->link.poll_frame(now);
+  ASSERT_TRUE(told) << "the release is what it waits for";
+  EXPECT_EQ(told->held, 0U);
+}
+
 class ConsoleLinkAgainstHostility : public ConsoleLinkTest {
  protected:
   void SetUp() override {
