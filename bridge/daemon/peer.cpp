@@ -143,7 +143,7 @@ void Peer::limit_cut(const std::string& reason, bool superseded) {
   if (!superseded) spdlog::info("{}: the session has no lane: {}", name_, reason);
   resume_timer_.expires_after(milliseconds(config_.timeouts.resume_ms));
   resume_timer_.async_wait([this, alive = alive_, reason](const auto& error) {
-    if (error || !*alive || session_.state() != SessionState::cut) return;
+    if (error || !*alive || !cut_limited_ || session_.state() != SessionState::cut) return;
     if (Clock::now() < resume_timer_.expiry()) return;  // for a cut before this one
     cut_limited_ = false;
     end_session(ECONNRESET,

@@ -188,17 +188,26 @@ void World::drain_ports(Guest& guest) {
   };
   Script script;
   script.to_send = 8;
+  std::uint64_t partner = 0;
+  const auto is_on_its_way = [&] {
+    return partner != 0 && applications_->at(partner).partner == 0 &&
+           !applications_->at(partner).over();
+  };
   const std::uint64_t deadline = env_.now_ns() + recovery_ns(guest);
   run_for(pairing_pause_ns);  // others may be in the socket's backlog, with no stream to be had yet
-  while (waiting(Side::host) + waiting(Side::guest) > 0) {
+  while (waiting(Side::host) + waiting(Side::guest) > 0 || is_on_its_way()) {
     if (env_.now_ns() >= deadline) throw Failure("I6: ports are not paired" + describe());
     const Side side = waiting(Side::host) > 0 ? Side::guest : Side::host;
-    const std::uint64_t partner = connect(guest, side, "org.sim.port", script);
+    const Side other = side == Side::host ? Side::guest : Side::host;
+    if (waiting(other) == 0) {
+      idle_or_advance(round());
+      continue;
+    }
+    partner = connect(guest, side, "org.sim.port", script);
     if (partner == 0) throw Failure("I6: a port's socket is gone");
     run_for(pairing_pause_ns);
     // One at a time: those in the backlog take streams, of which there may be few.
-    while (applications_->at(partner).partner == 0 && !applications_->at(partner).over() &&
-           waiting(side == Side::host ? Side::guest : Side::host) > 0 && env_.now_ns() < deadline) {
+    while (is_on_its_way() && waiting(other) > 0 && env_.now_ns() < deadline) {
       idle_or_advance(round());
     }
   }
