@@ -98,6 +98,10 @@ class Lane {
   virtual void acknowledge() = 0;
   /// When the lane wants to be looked at although nothing woke it; none when it need not be.
   virtual std::optional<std::chrono::steady_clock::time_point> deadline() const { return {}; }
+  /// To be asked before each wait. Zero: wait for wait_fd(). Else it would become readable for each
+  /// small piece of what is on its way, and does not before this is asked again: call acknowledge()
+  /// after that long.
+  virtual std::chrono::microseconds look_away() { return {}; }
   /// Wakes the peer whether it asked or not: the cure for a lost event.
   virtual void nudge() = 0;
   /// Why the lane has ended, where it knows more than its state tells; else empty.

@@ -44,6 +44,7 @@ SessionDriver::SessionDriver(const boost::asio::any_io_executor& executor,
       asking_timer_(executor),
       stall_timer_(executor),
       lane_timer_(executor),
+      pause_timer_(executor),
       ended_(executor),
       poll_budget_(timeouts.poll_max),
       send_limit_(lane_->send_ring_bytes()) {}
@@ -68,6 +69,7 @@ boost::asio::awaitable<std::string> SessionDriver::run() {
   asking_timer_.cancel();
   stall_timer_.cancel();
   lane_timer_.cancel();
+  pause_timer_.cancel();
   // A REJECT is the peer's only explanation; it reads what was committed before the lane closed.
   if (const auto last_words = handshake_.output(); !last_words.empty()) {
     const auto room = lane_->writable();
@@ -330,27 +332,6 @@ bool SessionDriver::keep_looking() {
   ::sched_yield();
   if (Clock::now() - now > poll_budget_.max()) poll_budget_.crowded_out();
   return true;
-}
-
-void SessionDriver::wait_for_peer() {
-  keep_deadline();  // after the last look at the lane, which may have sent what wants an answer
-  slept_ = true;
-  if (waiting_) return;
-  waiting_ = true;
-  wake_up_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                      [this, alive = alive_](const boost::system::error_code& error) {
-                        if (!*alive) return;
-                        waiting_ = false;
-                        if (error || phase_ == Phase::ended) return;
-                        ++counters_.wake_ups;
-                        lane_->acknowledge();
-                        if (is_slow() && !lane_->arm(true, true)) {
-                          // A part of something; there will be more of it.
-                          wait_for_peer();
-                        } else {
-                          pump();
-                        }
-                      });
 }
 
 }  // namespace xenlane::bridge

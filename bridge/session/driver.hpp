@@ -184,6 +184,8 @@ class SessionDriver final : private Carrier {
   void note_work();
   bool keep_looking();
   void wait_for_peer();
+  void look_away(std::chrono::microseconds pause);
+  void handle_wake_up();
   void keep_deadline();
   void check_lane(bool more_input);
   void limit_handshake();
@@ -205,6 +207,7 @@ class SessionDriver final : private Carrier {
   boost::asio::steady_timer asking_timer_;
   boost::asio::steady_timer stall_timer_;
   boost::asio::steady_timer lane_timer_;
+  boost::asio::steady_timer pause_timer_;
   transport::Signal ended_;
   DriverCounters counters_;
   PollBudget poll_budget_;
@@ -224,6 +227,7 @@ class SessionDriver final : private Carrier {
   bool peer_left_ = false;
   bool asleep_ = false;  ///< since idle_since_ plus what was spent looking
   bool waiting_ = false;
+  bool pausing_ = false;
   bool pumping_ = false;
   bool close_seen_ = false;
   bool scheduled_ = false;

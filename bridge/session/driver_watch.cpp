@@ -15,6 +15,42 @@ constexpr unsigned unheard_ticks_max = 4;
 
 }  // namespace
 
+void SessionDriver::wait_for_peer() {
+  keep_deadline();  // after the last look at the lane, which may have sent what wants an answer
+  slept_ = true;
+  if (waiting_) return;
+  if (const auto pause = lane_->look_away(); pause > pause.zero()) return look_away(pause);
+  waiting_ = true;
+  wake_up_.async_wait(boost::asio::posix::descriptor_base::wait_read,
+                      [this, alive = alive_](const boost::system::error_code& error) {
+                        if (!*alive) return;
+                        waiting_ = false;
+                        if (!error) handle_wake_up();
+                      });
+}
+
+void SessionDriver::look_away(std::chrono::microseconds pause) {
+  if (pausing_) return;
+  pausing_ = true;
+  pause_timer_.expires_after(pause);
+  pause_timer_.async_wait([this, alive = alive_](const boost::system::error_code& error) {
+    if (!*alive) return;
+    pausing_ = false;
+    if (!error) handle_wake_up();
+  });
+}
+
+void SessionDriver::handle_wake_up() {
+  if (phase_ == Phase::ended) return;
+  ++counters_.wake_ups;
+  lane_->acknowledge();
+  if (is_slow() && !lane_->arm(true, true)) {
+    wait_for_peer();  // a part of something; there will be more of it
+  } else {
+    pump();
+  }
+}
+
 // Some lanes want to be looked at although nothing woke them.
 void SessionDriver::keep_deadline() {
   const auto due = lane_->deadline();

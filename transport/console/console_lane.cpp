@@ -17,6 +17,10 @@ using Clock = std::chrono::steady_clock;
 
 /// Input that one look takes before others have a turn; the rest wakes the lane again.
 constexpr std::uint64_t input_bytes_per_look = 64 * 1024;
+/// What is worth a look where more is on its way. A tty holds 4 KiB (Linux, N_TTY_BUF_SIZE), and
+/// the other end stands still when that is full; half a window is acknowledged at once.
+constexpr std::size_t enough_of_tty = 3 * 1024;
+constexpr std::size_t enough_of_socket = 6 * 1024;
 
 template <typename Byte>
 RingSpans<Byte> spans_of(std::span<Byte, console_ring_bytes> ring, std::uint64_t begin,
@@ -55,6 +59,7 @@ std::unique_ptr<ConsoleLane> make_console_lane(std::shared_ptr<ConsolePort> port
 
 ConsoleLane::ConsoleLane(std::shared_ptr<ConsolePort> port, const LinkSettings& settings, bool zstd)
     : port_(std::move(port)),
+      input_pause_(port_->is_socket() ? enough_of_socket : enough_of_tty),
       link_(settings, Clock::now()),
       unpacker_(zstd),
       zstd_(zstd),
@@ -166,12 +171,23 @@ void ConsoleLane::acknowledge() {
   time_known_ = false;
   const auto due = deadline();
   port_->expect_input();
+  const std::uint64_t bytes_before = port_->bytes_in();
   look(now());
+  input_pause_.looked(port_->bytes_in() - bytes_before, scanner_.in_line() || link_.more_follows(),
+                      now());
   if (due && now() >= *due) {
     write_port(now());
   } else {
     port_->write_output();
   }
+}
+
+// Output that waits for room goes as soon as there is some.
+std::chrono::microseconds ConsoleLane::look_away() {
+  const bool may = !is_over() && !port_->has_output();
+  const auto pause = may ? input_pause_.current() : std::chrono::microseconds();
+  port_->watch_input(pause == pause.zero());
+  return pause;
 }
 
 std::optional<std::chrono::steady_clock::time_point> ConsoleLane::deadline() const {

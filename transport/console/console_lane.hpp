@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "transport/console/console_port.hpp"
+#include "transport/console/input_pause.hpp"
 #include "transport/console/link.hpp"
 #include "transport/console/packer.hpp"
 #include "transport/console/scanner.hpp"
@@ -45,8 +46,9 @@ struct ConsoleCounters {
   std::chrono::microseconds srtt{0};  ///< 0 until measured
 };
 
-/// Blocks that fill the link's window where nothing can be packed.
-inline constexpr std::size_t console_useful_blocks = 2;
+/// Blocks that fill the link's window where nothing can be packed: enough for both ends to work at
+/// once, with an acknowledgement for every other one.
+inline constexpr std::size_t console_useful_blocks = 4;
 inline constexpr std::size_t packed_share_unit = 1024;
 
 /// Blocks in flight: where each ends among the link's bytes and among the raw ones.
@@ -93,6 +95,7 @@ class ConsoleLane final : public Lane {
   int wait_fd() const override { return port_->wait_fd(); }
   void acknowledge() override;
   std::optional<std::chrono::steady_clock::time_point> deadline() const override;
+  std::chrono::microseconds look_away() override;
   void nudge() override;
   std::string_view trouble() const override;
 
@@ -116,6 +119,7 @@ class ConsoleLane final : public Lane {
 
   std::shared_ptr<ConsolePort> port_;
   FrameScanner scanner_;
+  InputPause input_pause_;
   ConsoleLink link_;
   BlockPacker packer_;
   BlockUnpacker unpacker_;

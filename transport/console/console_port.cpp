@@ -85,17 +85,20 @@ bool ConsolePort::write_output() {
   std::copy(output_.begin() + static_cast<std::ptrdiff_t>(written),
             output_.begin() + static_cast<std::ptrdiff_t>(output_end_), output_.begin());
   output_end_ -= written;
-  return watch(output_end_ > 0) && output_end_ == 0;
+  return watch(watching_input_, output_end_ > 0) && output_end_ == 0;
 }
 
-bool ConsolePort::watch(bool output) {
-  if (!usable() || output == watching_output_) return usable();
+bool ConsolePort::watch(bool input, bool output) {
+  const bool same = input == watching_input_ && output == watching_output_;
+  if (!usable() || same) return usable();
   epoll_event wanted{};
-  wanted.events = output ? EPOLLIN | EPOLLOUT : EPOLLIN;
+  if (input) wanted.events |= EPOLLIN;
+  if (output) wanted.events |= EPOLLOUT;
   if (::epoll_ctl(events_.get(), EPOLL_CTL_MOD, device_.get(), &wanted) != 0) {
     fail(errno);
     return false;
   }
+  watching_input_ = input;
   watching_output_ = output;
   return true;
 }

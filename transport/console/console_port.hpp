@@ -31,7 +31,7 @@ class ConsolePort {
   /// Why it is not usable; else empty.
   std::string_view trouble() const { return trouble_; }
 
-  /// Readable when there is input, or room for output that waits.
+  /// Readable when there is input, if that is watched, or room for output that waits.
   int wait_fd() const { return events_.get(); }
 
   /// Bytes that were read and not taken.
@@ -41,10 +41,13 @@ class ConsolePort {
   /// device does not look again until expect_input().
   bool read_input();
   void expect_input() { drained_ = false; }
+  void watch_input(bool wanted) { watch(wanted, watching_output_); }
 
   /// Room behind the output that waits.
   std::span<std::byte> output_room() { return std::span(output_).subspan(output_end_); }
   void add_output(std::size_t count) { output_end_ += count; }
+  bool is_socket() const { return is_socket_; }
+  bool has_output() const { return output_end_ > 0; }
   /// Writes what waits; false when not all of it went.
   bool write_output();
 
@@ -56,12 +59,13 @@ class ConsolePort {
 
  private:
   ConsolePort(UniqueFd device, UniqueFd events);
-  bool watch(bool output);
+  bool watch(bool input, bool output);
   void fail(int error);
 
   UniqueFd device_;
   UniqueFd events_;  ///< an epoll descriptor with device_ in it
   bool is_socket_ = false;
+  bool watching_input_ = true;
   bool watching_output_ = false;
   bool drained_ = false;  ///< the last read left nothing
   std::string_view trouble_;

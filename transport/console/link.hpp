@@ -77,6 +77,8 @@ class ConsoleLink {
   void want_release(bool wanted, TimePoint now);
 
   ReadableSpans unread() const { return receiving_.unread(); }
+  /// The peer has said that more comes right behind what came last.
+  bool more_follows() const { return is_open() && more_follows_; }
   void take(std::size_t count) { receiving_.take(count); }
   std::uint32_t taken() const { return receiving_.taken(); }
   /// The peer is told: at once if it may be waiting for room, else when that is worth a frame.

@@ -11,7 +11,7 @@ namespace xenlane::transport {
 
 /// Link bytes under way and not released, each way. Far below what the channel's buffers hold
 /// (1 MiB at QEMU and xenconsoled), so that one side's window never overflows them.
-inline constexpr std::uint32_t link_window_bytes = 16 * 1024;
+inline constexpr std::uint32_t link_window_bytes = 32 * 1024;
 /// Pieces that came too early; a gap more than that and the piece has to be sent again.
 inline constexpr std::size_t link_gaps_max = 32;
 

@@ -14,6 +14,8 @@ class FrameScanner {
   /// frame's payload is valid until the next call.
   std::optional<LinkFrame> next(std::span<const std::byte>& untrusted_bytes);
 
+  /// The end of a line is still to come.
+  bool in_line() const { return size_ > 0 || dropping_; }
   /// Lines that began as a frame does and were none.
   std::uint64_t bad_frames() const { return bad_frames_; }
 

@@ -38,10 +38,12 @@ class TimedLane final : public transport::Lane {
     due_.reset();
   }
   std::optional<std::chrono::steady_clock::time_point> deadline() const override { return due_; }
+  std::chrono::microseconds look_away() override { return pause; }
   void nudge() override { expect_look(); }
 
   std::size_t owed = 0;
   bool set_in_arm = false;
+  std::chrono::microseconds pause{0};
   int looks = 0;
 
  private:
@@ -84,6 +86,11 @@ class Deadline : public testing::Test {
 
 TEST_F(Deadline, OfWhatTheLastLookBeforeSleepHasSentIsKept) {
   lane.set_in_arm = true;
+  run_until_looks(3);
+}
+
+TEST_F(Deadline, WhoLooksAwayLooksAgain) {
+  lane.pause = 2ms;
   run_until_looks(3);
 }
 

@@ -246,6 +246,32 @@ TEST_F(ConsoleLaneTest, OutputThatIsNotTakenWaitsAndWakesTheLaneWhenItIs) {
   EXPECT_TRUE(got == bytes);
 }
 
+TEST_F(ConsoleLaneTest, WhoLooksAwayIsNotWokenForEachPieceOfALine) {
+  auto ends = socket_pair();
+  guest_port = *ConsolePort::make(std::move(ends[0]));
+  guest = make_console_lane(guest_port, ConsoleEnd::guest, {});
+  const std::string piece(7000, 'x');
+  const auto come = [&](const std::string& text) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(::write(ends[1].get(), text.data(), text.size()), std::ssize(text));
+  };
+  come(piece);
+  EXPECT_TRUE(woken(*guest));
+  guest->acknowledge();
+  EXPECT_EQ(guest->look_away().count(), 0) << "nobody knows how fast more will come";
+  come(piece);
+  guest->acknowledge();
+  EXPECT_GT(guest->look_away().count(), 0);
+  come(piece);
+  EXPECT_FALSE(woken(*guest));
+  come("\n");
+  guest->acknowledge();
+  EXPECT_EQ(guest->look_away().count(), 0) << "the line is over";
+  EXPECT_FALSE(woken(*guest));
+  come(piece);
+  EXPECT_TRUE(woken(*guest));
+}
+
 TEST_F(ConsoleLaneTest, RunsOverATty) {
   UniqueFd master(::posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
   ASSERT_TRUE(master);
