@@ -98,9 +98,9 @@ class Lane {
   virtual void acknowledge() = 0;
   /// When the lane wants to be looked at although nothing woke it; none when it need not be.
   virtual std::optional<std::chrono::steady_clock::time_point> deadline() const { return {}; }
-  /// To be asked before each wait. Zero: wait for wait_fd(). Else it would become readable for each
-  /// small piece of what is on its way, and does not before this is asked again: call acknowledge()
-  /// after that long.
+  /// To be asked before each wait. Zero: wait for wait_fd(). Otherwise input, of which small
+  /// pieces are on their way, does not make it readable until this is asked again: call
+  /// acknowledge() after that long.
   virtual std::chrono::microseconds look_away() { return {}; }
   /// Wakes the peer whether it asked or not: the cure for a lost event.
   virtual void nudge() = 0;

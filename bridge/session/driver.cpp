@@ -158,7 +158,9 @@ void SessionDriver::pump() {
   if (phase_ == Phase::ended) return;
   take_over_if_due();
   pumping_ = true;
+  const std::uint64_t consumed_before = session_.bytes_consumed();
   const bool more_input = pump_input();
+  found_unheard_ |= std::exchange(ticked_, false) && session_.bytes_consumed() != consumed_before;
   const bool more_output = phase_ != Phase::ended && pump_output();
   pumping_ = false;
   publish();
@@ -170,7 +172,7 @@ void SessionDriver::pump() {
   note_work();
   if (chooser_ != nullptr) chooser_->handle_pass(*this);
   if (phase_ == Phase::ended) return;
-  if (more_input || more_output || keep_looking() || lane_->arm(true, wants_room())) {
+  if (more_input || more_output || keep_looking() || arm_lane()) {
     schedule();
   } else {
     wait_for_peer();

@@ -44,7 +44,7 @@ struct LaneTerms {
 };
 
 struct DriverCounters {
-  std::uint64_t wake_ups = 0;  ///< times the peer woke this side
+  std::uint64_t wake_ups = 0;  ///< by the peer, and looks at a lane that was looked away from
   std::uint64_t nudges = 0;    ///< wake-ups repeated because the peer did not move
 };
 
@@ -183,6 +183,7 @@ class SessionDriver final : private Carrier {
   }
   void note_work();
   bool keep_looking();
+  bool arm_lane();
   void wait_for_peer();
   void look_away(std::chrono::microseconds pause);
   void handle_wake_up();
@@ -233,6 +234,9 @@ class SessionDriver final : private Carrier {
   bool scheduled_ = false;
   bool handshake_timed_ = false;
   bool stall_watched_ = false;
+  bool asked_for_room_ = false;      ///< when the lane was armed last
+  bool ticked_ = false;              ///< the next pass comes of a tick, not of an event
+  bool found_unheard_ = false;       ///< such a pass has found input
   bool slept_ = false;               ///< since the last tick: events were asked for
   unsigned unheard_ticks_ = 0;       ///< in a row
   std::uint64_t wake_ups_seen_ = 0;  ///< at the last tick

@@ -10,13 +10,21 @@ using Clock = std::chrono::steady_clock;
 
 /// How often a peer that leaves bytes lying is woken again: the cure for a lost event.
 constexpr std::chrono::milliseconds stall_tick{250};
-/// Ticks in a row in which the peer was at work and no event told of it: one may be lost, not all.
+/// Ticks in a row in which the peer did what an event was asked for and none came: one may be lost,
+/// not all.
 constexpr unsigned unheard_ticks_max = 4;
 
 }  // namespace
 
+bool SessionDriver::arm_lane() {
+  asked_for_room_ = wants_room();
+  return lane_->arm(true, asked_for_room_);
+}
+
 void SessionDriver::wait_for_peer() {
-  keep_deadline();  // after the last look at the lane, which may have sent what wants an answer
+  // After the last look at the lane, which may have sent what wants an answer, or ceased to ask.
+  keep_deadline();
+  watch_stall();
   slept_ = true;
   if (waiting_) return;
   if (const auto pause = lane_->look_away(); pause > pause.zero()) return look_away(pause);
@@ -44,7 +52,7 @@ void SessionDriver::handle_wake_up() {
   if (phase_ == Phase::ended) return;
   ++counters_.wake_ups;
   lane_->acknowledge();
-  if (is_slow() && !lane_->arm(true, true)) {
+  if (is_slow() && !arm_lane()) {
     wait_for_peer();  // a part of something; there will be more of it
   } else {
     pump();
@@ -130,11 +138,14 @@ void SessionDriver::handle_stall_tick() {
   const bool moved = sent - unconsumed != stalled_sent_ - stalled_bytes_;
   const bool heard = counters_.wake_ups != std::exchange(wake_ups_seen_, counters_.wake_ups);
   const bool slept = std::exchange(slept_, false);
-  unheard_ticks_ = moved && slept && !heard ? unheard_ticks_ + 1 : 0;
+  // A peer that reads what this side need not hear of tells nothing.
+  const bool owed_event = (moved && asked_for_room_) || std::exchange(found_unheard_, false);
+  unheard_ticks_ = owed_event && slept && !heard ? unheard_ticks_ + 1 : 0;
   if (unheard_ticks_ >= unheard_ticks_max) {
     end("the peer is at work and none of its events arrives");
     return;
   }
+  ticked_ = true;
   if (waits_for_hello()) lane_->nudge();
   if (unconsumed == 0 || moved) {
     // There is room, and perhaps the event that told so was lost: a pass uses it, and watches on.

@@ -18,7 +18,8 @@ using Clock = std::chrono::steady_clock;
 /// Input that one look takes before others have a turn; the rest wakes the lane again.
 constexpr std::uint64_t input_bytes_per_look = 64 * 1024;
 /// What is worth a look where more is on its way. A tty holds 4 KiB (Linux, N_TTY_BUF_SIZE), and
-/// the other end stands still when that is full; half a window is acknowledged at once.
+/// the other end stands still when that is full. Of what QEMU's socket holds, less than what is
+/// acknowledged at once.
 constexpr std::size_t enough_of_tty = 3 * 1024;
 constexpr std::size_t enough_of_socket = 6 * 1024;
 
@@ -63,11 +64,13 @@ ConsoleLane::ConsoleLane(std::shared_ptr<ConsolePort> port, const LinkSettings& 
       link_(settings, Clock::now()),
       unpacker_(zstd),
       zstd_(zstd),
+      paced_bytes_(port_->bytes_in()),
       bytes_in_before_(port_->bytes_in()),
       bytes_out_before_(port_->bytes_out()) {
   XENLANE_ASSERT(!port_->in_use);
   port_->in_use = true;
   port_->expect_input();
+  port_->watch_input(true);  // a lane before it may have looked away
   write_port(now());
 }
 
@@ -171,10 +174,9 @@ void ConsoleLane::acknowledge() {
   time_known_ = false;
   const auto due = deadline();
   port_->expect_input();
-  const std::uint64_t bytes_before = port_->bytes_in();
   look(now());
-  input_pause_.looked(port_->bytes_in() - bytes_before, scanner_.in_line() || link_.more_follows(),
-                      now());
+  input_pause_.looked(port_->bytes_in() - std::exchange(paced_bytes_, port_->bytes_in()),
+                      expects_more(), now());
   if (due && now() >= *due) {
     write_port(now());
   } else {
@@ -182,9 +184,13 @@ void ConsoleLane::acknowledge() {
   }
 }
 
+bool ConsoleLane::expects_more() const {
+  return scanner_.in_line() || link_.more_follows();
+}
+
 // Output that waits for room goes as soon as there is some.
 std::chrono::microseconds ConsoleLane::look_away() {
-  const bool may = !is_over() && !port_->has_output();
+  const bool may = !is_over() && expects_more() && !port_->has_output();
   const auto pause = may ? input_pause_.current() : std::chrono::microseconds();
   port_->watch_input(pause == pause.zero());
   return pause;
@@ -298,10 +304,10 @@ void ConsoleLane::pack_blocks(TimePoint now, bool all) {
     counters_.packed_bytes_out += block.size();
     sent_blocks_.push({link_.written(), packed_});
   }
-  // Who has use for no more may wait for what the peer need not tell: less than half a window.
-  const bool full = committed_ - released_ == console_ring_bytes ||
-                    (wants_room_ && committed_ - released_ > useful_bytes_max());
-  link_.want_release(packed_ < published_ || full, now);
+  // Who has use for no more under way may wait for what the peer need not tell.
+  const bool waits = wants_room_ && released_ < committed_;
+  const bool full = committed_ - released_ == console_ring_bytes;
+  link_.want_release(packed_ < published_ || full || waits, now);
 }
 
 void ConsoleLane::write_port(TimePoint now, bool all) {

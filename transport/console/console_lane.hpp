@@ -108,6 +108,7 @@ class ConsoleLane final : public Lane {
   LaneState current_state() const;
   bool is_over() const { return current_state() >= LaneState::closed; }
   TimePoint now();
+  bool expects_more() const;
   void look(TimePoint now);
   void read_port(TimePoint now);
   void unpack_blocks();
@@ -125,6 +126,7 @@ class ConsoleLane final : public Lane {
   BlockUnpacker unpacker_;
   bool zstd_;
   ConsoleCounters counters_;
+  std::uint64_t paced_bytes_;      ///< the port's, at the last acknowledge()
   std::uint64_t bytes_in_before_;  ///< by former lanes on the port
   std::uint64_t bytes_out_before_;
 

@@ -17,7 +17,7 @@ struct ZSTD_DCtx_s;
 namespace xenlane::transport {
 
 inline constexpr std::size_t block_header_bytes = 2;
-/// Raw bytes that the sender puts into one block: two fit the link's window, packed or not.
+/// Raw bytes that the sender puts into one block: four fit the link's window, packed or not.
 inline constexpr std::size_t block_raw_bytes = 8048;
 /// What a receiver lets a block be, packed or not.
 inline constexpr std::size_t block_bytes_max = 8192;

@@ -8,8 +8,9 @@
 
 namespace xenlane::transport {
 
-/// Below it a busy machine looks like a loss. Nobody delays acknowledgements here, so it may be far
-/// less than TCP's: where much is lost, it is what a transfer waits for.
+/// Below it a busy machine looks like a loss. Nobody delays acknowledgements here for longer than a
+/// look away (input_pause.hpp), so it may be far less than TCP's: where much is lost, it is what a
+/// transfer waits for.
 inline constexpr std::chrono::milliseconds link_retry_min{30};
 /// Doubling stops here, unless an answer usually takes longer.
 inline constexpr std::chrono::milliseconds link_backoff_max{1000};

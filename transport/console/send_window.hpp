@@ -18,7 +18,7 @@ inline constexpr std::size_t frame_payload_bytes_first = 1024;
 /// Where losses are many, frames are made this short but no shorter.
 inline constexpr std::size_t frame_payload_bytes_min = 64;
 /// A channel is taken to be a good one when so many bytes have arrived without a loss.
-inline constexpr std::size_t proven_bytes = link_window_bytes;
+inline constexpr std::size_t proven_bytes = 16 * 1024;
 /// So many frames must arrive without a loss before they are made longer again.
 inline constexpr std::size_t frames_until_longer = 16;
 

@@ -186,6 +186,41 @@ TEST_F(Driver, LostEventThatToldOfRoomIsMadeGood) {
   run_until([&] { return !other->readable().empty(); });
 }
 
+TEST_F(Driver, PeerWhoseEventsNeverArriveIsGivenUp) {
+  const auto other = connect_host();
+  put(*other, hello().view());
+  run_until_up();
+  const StreamId id = host.mux().open(EndShape::service, "org.example.test");
+  host.script.send(id, long_text(100 * ring_bytes, 'A'));
+  run_until([&] {
+    const std::size_t waiting = other->readable().size();
+    if (waiting == ring_bytes) {
+      other->shared().requests[0] = 0;
+      other->consume(ring_bytes);
+      other->publish();
+    }
+    return host.ended().has_value();
+  });
+  EXPECT_EQ(reason(host), "the peer is at work and none of its events arrives");
+}
+
+// Nobody asks to be told that there is room when there is plenty.
+TEST_F(Driver, PeerThatOnlyReadsNeedNotSaySo) {
+  connect();
+  run_until_up();
+  guest.script.keep_open = true;
+  const StreamId id = guest.mux().open(EndShape::service, "org.example.test");
+  std::size_t sent = 0;
+  for (const auto end = std::chrono::steady_clock::now() + 2500ms;
+       std::chrono::steady_clock::now() < end;) {
+    guest.script.send(id, "x");
+    ++sent;
+    io.run_for(100ms);
+  }
+  run_until([&] { return host.script.received[id].size() == sent; });
+  EXPECT_FALSE(host.ended() || guest.ended()) << reason(guest);
+}
+
 TEST_F(Driver, RingsTooSmallForTheProtocolAreRefused) {
   const auto other = connect_host({}, 2048);
   run_until([&] { return host.ended().has_value(); });

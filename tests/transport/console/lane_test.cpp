@@ -270,6 +270,32 @@ TEST_F(ConsoleLaneTest, WhoLooksAwayIsNotWokenForEachPieceOfALine) {
   EXPECT_FALSE(woken(*guest));
   come(piece);
   EXPECT_TRUE(woken(*guest));
+  guest->acknowledge();
+  come(piece);
+  guest->acknowledge();
+  EXPECT_GT(guest->look_away().count(), 0);
+  guest.reset();
+  guest = make_console_lane(guest_port, ConsoleEnd::guest, {});
+  come(piece);
+  EXPECT_TRUE(woken(*guest)) << "the next lane on the port has not looked away";
+}
+
+// Whatever has read it.
+TEST_F(ConsoleLaneTest, NobodyLooksAwayFromALineThatIsOver) {
+  auto ends = socket_pair();
+  guest_port = *ConsolePort::make(std::move(ends[0]));
+  guest = make_console_lane(guest_port, ConsoleEnd::guest, {});
+  const std::string piece(7000, 'x');
+  for (int i = 0; i < 2; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_EQ(::write(ends[1].get(), piece.data(), piece.size()), std::ssize(piece));
+    guest->acknowledge();
+  }
+  EXPECT_GT(guest->look_away().count(), 0);
+  EXPECT_EQ(::write(ends[1].get(), "\n", 1), 1);
+  EXPECT_FALSE(guest->arm(true, false));
+  EXPECT_TRUE(guest->readable().empty());
+  EXPECT_EQ(guest->look_away().count(), 0);
 }
 
 TEST_F(ConsoleLaneTest, RunsOverATty) {
