@@ -267,6 +267,10 @@ TEST(Lane, BytesAreRightOrTheLaneIsDownWhenTheConsoleIsAtItsWorst) {
 
 TEST(Lane, RestartedWorkerEndsStreamsWithAnErrorOfItsOwn) {
   World world({"web"}, console_only);
+  // However long the next worker takes to begin.
+  world.timeouts = "[timeouts]\nresume_ms = 60000\n";
+  write_file(world.host_config_path(), world.host_config());
+  write_file(world.guest_config_path("web"), world.guest_config("web"));
   world.start();
   EXPECT_TRUE(on_lane(world, "console"));
   Client client(world.guest_socket("web", "org.host.echo"));
@@ -275,14 +279,16 @@ TEST(Lane, RestartedWorkerEndsStreamsWithAnErrorOfItsOwn) {
   ::kill(world.worker_pid("web"), SIGKILL);
   EXPECT_EQ(client.receive_to_end(2 * end_within), "");
   EXPECT_NE(client.ending(), Ending::open);
-  const json::object status = world.bridge_status("web");
-  bool told = false;
-  for (const auto& channel : status.at("channels").as_array()) {
-    for (const auto& ending : channel.at("bad_endings").as_array()) {
-      told |= ending.at("errno").as_string() == "ENETRESET";
+  const auto told = [&] {
+    const json::object status = world.bridge_status("web");
+    for (const auto& channel : status.at("channels").as_array()) {
+      for (const auto& ending : channel.at("bad_endings").as_array()) {
+        if (ending.at("errno").as_string() == "ENETRESET") return true;
+      }
     }
-  }
-  EXPECT_TRUE(told);
+    return false;
+  };
+  EXPECT_TRUE(eventually(told)) << world.bridge_status("web").at("channels");
   EXPECT_TRUE(world.echo_works(world.guest_socket("web", "org.host.echo"), 2 * recovery_within));
 }
 
