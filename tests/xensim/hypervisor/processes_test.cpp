@@ -1,6 +1,7 @@
 // Ending all processes of a domain, whatever they are doing at that moment.
 #include "transport/xensim/hypervisor/processes.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -30,9 +31,19 @@ class Restless {
   }
   ~Restless() { fs::remove(path_); }
 
+  /// Returns once the process has the tag: before its first execve(2), which closes the pipe, it
+  /// has this program's environment.
   [[nodiscard]] pid_t start(const std::string& tag) const {
+    int ends[2];
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     const pid_t pid = ::fork();
-    if (pid != 0) return pid;
+    if (pid != 0) {
+      ::close(ends[1]);
+      char nothing = 0;
+      EXPECT_EQ(::read(ends[0], &nothing, 1), 0);
+      ::close(ends[0]);
+      return pid;
+    }
     char* const argv[] = {const_cast<char*>(path_.c_str()), nullptr};
     char* const environment[] = {const_cast<char*>(tag.c_str()), nullptr};
     ::execve(path_.c_str(), argv, environment);
@@ -48,7 +59,7 @@ TEST(KillTagged, AProcessInTheMiddleOfExecIsNotOverlooked) {
   const std::string tag = "XENSIM_TEST_TAG=" + std::to_string(::getpid());
   for (int round = 0; round < 100; ++round) {
     const pid_t pid = script.start(tag);
-    ::usleep(static_cast<useconds_t>(2000 + 37 * round));  // another moment in each round
+    ::usleep(static_cast<useconds_t>(37 * round));  // another moment in each round
     EXPECT_TRUE(xensim::hv::kill_tagged(tag, 0, 10s));
     int status = 0;
     const bool ended = ::waitpid(pid, &status, WNOHANG) == pid;
