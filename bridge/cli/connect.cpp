@@ -24,7 +24,7 @@ namespace {
 
 namespace json = boost::json;
 
-struct Options {
+struct ConnectOptions {
   std::string name;
   std::string guest;
 };
@@ -49,7 +49,7 @@ Failure refused_by(const Wanted& wanted, ExitCode code, const std::string& text)
   return {code, wanted.shown + ": " + text};
 }
 
-Answer<Wanted> parse_arguments(const Options& options) {
+Answer<Wanted> parse_arguments(const ConnectOptions& options) {
   Wanted wanted;
   wanted.guest = options.guest;
   std::string name = options.name;
@@ -237,7 +237,7 @@ int fail_to_open(const Known& known, const Wanted& wanted, const ControlError& e
   return fail(exit_broken, fmt::format("{}: {}; see 'xenlane status'", wanted.shown, error.text));
 }
 
-int run(const Context& context, const Options& options) {
+int run_connect(const Context& context, const ConnectOptions& options) {
   const Answer<Wanted> wanted = parse_arguments(options);
   if (wanted.failure) return fail(wanted.failure->code, wanted.failure->message);
   const Answer<Known> known = look_up(context, wanted.value);
@@ -259,7 +259,7 @@ int run(const Context& context, const Options& options) {
 }  // namespace
 
 void add_connect(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ConnectOptions>();
   CLI::App* verb = app.add_subcommand("connect", "Join stdin and stdout to a channel");
   verb->add_option("NAME", options->name, "The channel: NAME in a guest, GUEST/NAME on the host")
       ->required();
@@ -272,7 +272,7 @@ void add_connect(CLI::App& app, Action& action) {
       "  xenlane connect org.example.shell --guest web\n"
       "  ssh -o ProxyCommand='xenlane connect web/org.example.ssh' root@web");
   verb->callback([options, &action] {
-    action = [options](const Context& context) { return run(context, *options); };
+    action = [options](const Context& context) { return run_connect(context, *options); };
   });
 }
 

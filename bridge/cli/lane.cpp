@@ -13,7 +13,7 @@ namespace {
 
 namespace json = boost::json;
 
-struct Options {
+struct LaneOptions {
   std::vector<std::string> words;  ///< [GUEST] [LANE]
   bool as_json = false;
 };
@@ -32,7 +32,7 @@ void print(const json::object& bridge) {
              escape_untrusted(json_text(*lane, "why", "-")));
 }
 
-int run(const Context& context, const Options& options) {
+int run_lane(const Context& context, const LaneOptions& options) {
   Answer<Here> here = ask_here(context);
   if (here.failure) return fail(here.failure->code, here.failure->message);
   // On the host the guest comes first; in a guest there is only one.
@@ -76,7 +76,7 @@ int run(const Context& context, const Options& options) {
 }  // namespace
 
 void add_lane(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LaneOptions>();
   CLI::App* verb = app.add_subcommand("lane", "Show or set which lane carries a guest's session");
   verb->add_option("[GUEST] [LANE]", options->words,
                    "The guest (on the host), and auto, vchan or console to set it")
@@ -91,7 +91,7 @@ void add_lane(CLI::App& app, Action& action) {
       "  xenlane lane vchan           in a guest: a vchan, bulk or not\n"
       "  xenlane lane auto            in a guest: by the configuration again");
   verb->callback([options, &action] {
-    action = [options](const Context& context) { return run(context, *options); };
+    action = [options](const Context& context) { return run_lane(context, *options); };
   });
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 namespace json = boost::json;
 
-struct Options {
+struct LsOptions {
   std::string guest;
   bool as_json = false;
 };
@@ -90,7 +90,7 @@ void print_rows(const std::vector<Found>& all, bool is_host) {
   print_table(stdout, head, rows, colours_wanted());
 }
 
-int run(const Context& context, const Options& options) {
+int run_ls(const Context& context, const LsOptions& options) {
   Answer<Here> here = ask_here(context);
   if (here.failure) return fail(here.failure->code, here.failure->message);
   std::vector<Guest> wanted = here.value.guests;
@@ -115,7 +115,7 @@ int run(const Context& context, const Options& options) {
 }  // namespace
 
 void add_ls(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LsOptions>();
   CLI::App* verb = app.add_subcommand("ls", "List the channels here");
   verb->add_option("GUEST", options->guest, "Only this guest's (name or domain id; on the host)");
   verb->add_flag("--json", options->as_json, "Print JSON");
@@ -125,7 +125,7 @@ void add_ls(CLI::App& app, Action& action) {
       "  xenlane ls web          on the host: the channels of guest web\n"
       "  xenlane ls --json | jq '.channels[].name'");
   verb->callback([options, &action] {
-    action = [options](const Context& context) { return run(context, *options); };
+    action = [options](const Context& context) { return run_ls(context, *options); };
   });
 }
 

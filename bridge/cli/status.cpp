@@ -13,7 +13,7 @@ namespace {
 
 namespace json = boost::json;
 
-struct Options {
+struct StatusOptions {
   std::string guest;
   bool as_json = false;
 };
@@ -147,7 +147,7 @@ void print_broker(const Here& here) {
              here.guests.size());
 }
 
-int run(const Context& context, const Options& options) {
+int run_status(const Context& context, const StatusOptions& options) {
   Answer<Here> here = ask_here(context);
   if (here.failure) return fail(here.failure->code, here.failure->message);
   std::vector<Guest> wanted = here.value.guests;
@@ -182,7 +182,7 @@ int run(const Context& context, const Options& options) {
 }  // namespace
 
 void add_status(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<StatusOptions>();
   CLI::App* verb = app.add_subcommand("status", "Show sessions, lanes, streams and counters");
   verb->add_option("GUEST", options->guest, "Only this guest's (name or domain id; on the host)");
   verb->add_flag("--json", options->as_json, "Print JSON");
@@ -192,7 +192,7 @@ void add_status(CLI::App& app, Action& action) {
       "  xenlane status web      on the host: the bridge that serves guest web\n"
       "  xenlane status --json | jq '.bridges[].session.state'");
   verb->callback([options, &action] {
-    action = [options](const Context& context) { return run(context, *options); };
+    action = [options](const Context& context) { return run_status(context, *options); };
   });
 }
 

@@ -21,8 +21,6 @@ namespace {
 namespace json = boost::json;
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t mebibyte = std::uint64_t{1024} * 1024;
-
 /// Short limits, so that nobody waits for what takes half a minute by default.
 constexpr const char* quick = "[lanes]\nidle_ms = 1500\n";
 constexpr const char* console_only = "[lanes]\npolicy = \"never\"\n";

@@ -19,8 +19,6 @@ namespace xenlane::tests {
 
 namespace {
 
-constexpr std::size_t chunk_bytes = 64 * 1024;
-
 transport::UniqueFd listen_on(const std::string& path) {
   transport::UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};

@@ -21,7 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t chunk_bytes = 64 * 1024;
 /// What a flood may have on its way: more than all buffers between its ends hold.
 constexpr std::uint64_t flood_bytes_max = std::uint64_t{16} * 1024 * 1024;
 

@@ -25,6 +25,10 @@
 
 namespace xenlane::tests {
 
+inline constexpr std::uint64_t mebibyte = std::uint64_t{1024} * 1024;
+/// What a program writes or reads at once.
+inline constexpr std::size_t chunk_bytes = 64 * 1024;
+
 /// An endless sequence of bytes, another one for each seed.
 class Pattern {
  public:

@@ -14,8 +14,6 @@
 namespace xenlane::tests {
 namespace {
 
-constexpr std::uint64_t mebibyte = std::uint64_t{1024} * 1024;
-
 /// Sends `count` bytes to a service that answers with their digest; true when that is right.
 bool upload_is_intact(const std::string& socket_path, std::uint64_t seed, std::uint64_t count) {
   Client client(socket_path);

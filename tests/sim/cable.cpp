@@ -13,8 +13,6 @@ using transport::UniqueFd;
 
 namespace {
 
-constexpr std::uint64_t ms = 1'000'000;
-
 /// The console's rings (xen/include/public/io/console.h).
 constexpr std::size_t ring_to_guest_bytes = 1024;
 constexpr std::size_t ring_to_host_bytes = 2048;

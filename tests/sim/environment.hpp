@@ -18,6 +18,9 @@
 
 namespace xenlane::sim {
 
+/// A millisecond of virtual time, which is in nanoseconds.
+inline constexpr std::uint64_t ms = 1'000'000;
+
 /// Everything that can go wrong; docs/testing.md lists what each stands for.
 enum class Fault : std::uint8_t {
   // the lane

@@ -10,12 +10,6 @@ namespace xenlane::sim {
 
 namespace fs = std::filesystem;
 
-namespace {
-
-constexpr std::uint64_t ms = 1'000'000;
-
-}  // namespace
-
 std::string World::store_path(const Guest& guest) const {
   return fmt::format("{}/xs-{}", folder_, guest.index);
 }

@@ -11,8 +11,7 @@ namespace xenlane::sim {
 
 namespace {
 
-constexpr std::uint64_t s = 1'000'000'000;
-constexpr std::uint64_t ms = s / 1'000;
+constexpr std::uint64_t s = 1'000 * ms;
 
 /// I6: service is back within this after the last fault has ended, by what there is.
 constexpr std::uint64_t vchan_recovery_ns = 10 * s;

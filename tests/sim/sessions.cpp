@@ -12,7 +12,6 @@ namespace xenlane::sim {
 namespace {
 
 constexpr bridge::RandomId no_session{};
-constexpr std::uint64_t ms = 1'000'000;
 /// How long a guest waits for an answer to its HELLO, at least, before it asks on another lane.
 constexpr std::uint64_t answer_ns = 3'000 * ms;
 /// Beyond the time that a session may wait for a lane, how late its end may be seen.

@@ -13,8 +13,6 @@ namespace xenlane::sim {
 namespace {
 
 constexpr std::uint64_t us = 1'000;
-constexpr std::uint64_t ms = 1'000'000;
-
 /// How long the time of faults lasts at most, by the virtual clock.
 constexpr std::uint64_t faults_ns_min = 500 * ms;
 constexpr std::uint64_t faults_ns_max = 12'000 * ms;

@@ -49,14 +49,14 @@ class HostTool : public testing::Test {
  protected:
   HostTool() {
     std::filesystem::create_directory(dir_ / "web");
-    const auto entry = [this](const std::string& name, int domid, const char* state) {
-      return json::object{{"name", name},
+    const auto entry = [this](const std::string& guest, int domid, const char* state) {
+      return json::object{{"name", guest},
                           {"domid", domid},
                           {"state", state},
                           {"worker_pid", 77},
                           {"worker_restarts", 0},
-                          {"run_dir", dir_ / name},
-                          {"control", dir_ / (name + "/control")}};
+                          {"run_dir", dir_ / guest},
+                          {"control", dir_ / (guest + "/control")}};
     };
     broker_ = std::make_unique<FakeControl>(
         dir_ / "control",

@@ -14,7 +14,6 @@ extern "C" {
 namespace xensim {
 namespace {
 
-constexpr std::string_view ok_reply{"OK", 3};
 constexpr std::string_view introduce_event = "@introduceDomain";
 constexpr std::string_view release_event = "@releaseDomain";
 

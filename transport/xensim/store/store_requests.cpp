@@ -13,8 +13,6 @@ extern "C" {
 namespace xensim {
 namespace {
 
-constexpr std::string_view ok_reply{"OK", 3};  // with its NUL
-
 std::string absolute(Domid domid, std::string_view untrusted_path) {
   std::string path(untrusted_path);
   if (path.starts_with('/') || path.starts_with('@')) return path;

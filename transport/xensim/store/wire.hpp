@@ -29,6 +29,9 @@ struct Message {
 
 std::string encode(const Message& message);
 
+/// What answers a request that asks for nothing back, its NUL included.
+inline constexpr std::string_view ok_reply{"OK", 3};
+
 /// Turns a byte stream into messages. Holds at most one unfinished message beyond what was fed in.
 class Decoder {
  public:
