@@ -52,7 +52,7 @@ ctest_part() {
 # Passes that run what the release pass has built. Without it that one has failed, and said so.
 run_xen_pass() {
   [[ -x $root/build/release/bin/xenlane-host ]] || return 0
-  run_job "$root/tests/xen/run.sh" --build "$root/build/release" || failures+=(xen)
+  run_job "$root/tests/xen/run.sh" --rounds 12 --build "$root/build/release" || failures+=(xen)
 }
 
 run_sim_pass() {

@@ -5,6 +5,7 @@
 #   tests/xen/run.sh [--scenario NAME ...] [--oxenstored] [--keep] [--shell]
 #
 #   --scenario NAME   only this one, repeatable; --list shows the names
+#   --rounds N        how often guests are destroyed and daemons killed (default 20)
 #   --oxenstored      with the OCaml xenstored in place of the C one
 #   --keep            leaves the folder of the run with all its logs after success too
 #   --shell           a shell in domain 0 in place of the scenarios; Ctrl-A X ends QEMU
@@ -30,9 +31,10 @@ keep=0
 shell=0
 oxenstored=0
 time_limit_s=900
+rounds=20
 machine_mib=2560
 
-usage() { sed -n '5,15s/^# \{0,1\}//p' "$xen_tests/run.sh"; }
+usage() { sed -n '5,16s/^# \{0,1\}//p' "$xen_tests/run.sh"; }
 
 while (($# > 0)); do
   case $1 in
@@ -40,6 +42,11 @@ while (($# > 0)); do
     --list)
       python3 "$xen_tests/suite/main.py" --list
       exit
+      ;;
+    --rounds)
+      [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || { usage >&2 && exit 2; }
+      rounds=$2
+      shift
       ;;
     --oxenstored) oxenstored=1 ;;
     --keep) keep=1 ;;
@@ -147,6 +154,7 @@ lay_out() {
     touch "$work/queue/$((number++)) $scenario"
   done
   ((shell == 0)) || touch "$work/shell"
+  echo "$rounds" >"$work/rounds"
   ((oxenstored == 0)) || touch "$work/oxenstored"
 }
 
