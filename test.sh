@@ -63,15 +63,16 @@ run_sim_pass() {
 }
 
 run_pass() {
-  local pass=$1 begin=$SECONDS target=all
-  [[ $pass != tsan ]] || target=fast_tests
+  local pass=$1 begin=$SECONDS targets=(all)
+  [[ $pass != asan ]] || targets=(fast_tests slow_tests e2e_tests)
+  [[ $pass != tsan ]] || targets=(fast_tests)
   mkdir -p "$root/build/$pass"
   steady=()
   [[ $pass == release ]] || steady_addresses
   say "$pass: building (log: build/$pass/test-build.log)"
   if ! run_logged "$root/build/$pass/test-configure.log" cmake --preset "$pass" ||
     ! run_logged "$root/build/$pass/test-build.log" \
-      "${steady[@]}" cmake --build --preset "$pass" --target "$target"; then
+      "${steady[@]}" cmake --build --preset "$pass" --target "${targets[@]}"; then
     failures+=("$pass/build")
     return 0
   fi
