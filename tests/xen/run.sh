@@ -168,9 +168,11 @@ boot() {
   # guest does not start: QEMU's emulation of the three is not good enough for Xen. Without
   # eager-fpu Xen leaves a domain's vector registers in the processor until another uses them, and
   # QEMU 7.2 does not tell it of AVX instructions that do: copied memory is silently altered. With a
-  # second processor, whose interrupts come at any moment, PVH guests do not live long.
-  exec qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max,-smap,-smep,-rdtscp \
-    -smp 1 -m "$machine_mib" -nographic -nodefaults -no-reboot -monitor none "${serial[@]}" \
+  # second processor, whose interrupts come at any moment, PVH guests do not live long. With
+  # fsgsbase a PV kernel reads a register at each context switch that Xen has to emulate.
+  exec qemu-system-x86_64 -machine q35 -accel tcg,thread=multi \
+    -cpu max,-smap,-smep,-rdtscp,-fsgsbase -smp 1 -m "$machine_mib" \
+    -nographic -nodefaults -no-reboot -monitor none "${serial[@]}" \
     -kernel "$images/xen.elf" \
     -append "console=com1 com1=115200,8n1 dom0_mem=1536M,max:1536M dom0_max_vcpus=1 conring_size=4M
       loglvl=all guest_loglvl=all spec-ctrl=eager-fpu" \
