@@ -167,6 +167,7 @@ class SessionDriver final : private Carrier {
   bool pump_output();
   std::optional<std::size_t> write_ahead_of_mux(const transport::WritableSpans& room);
   std::size_t room_for_frames(std::size_t room) const;
+  std::uint32_t turn_bytes_max() const;
   bool is_slow() const { return terms_.payload_bytes_max < data_payload_bytes_max; }
   void publish();
   std::size_t handle_bytes(const transport::ReadableSpans& bytes);

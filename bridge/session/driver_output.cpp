@@ -10,11 +10,16 @@ namespace {
 
 /// How many bytes one pass puts out before input gets its turn.
 constexpr std::size_t output_bytes_per_pass = 256 * 1024;
+/// On a slow lane: so many turns keep it busy, and a turn is never longer than so many times its
+/// usual length.
+constexpr std::size_t turns_under_way = 4;
+constexpr std::size_t slow_turns_max = 4;
 
 }  // namespace
 
 // True when there is more to send and room for it, but others should have a turn first.
 bool SessionDriver::pump_output() {
+  if (is_slow() && phase_ == Phase::carrying) session_.mux()->set_quantum(turn_bytes_max());
   std::size_t sent = 0;
   std::uint64_t frames = 0;
   while (sent < output_bytes_per_pass && frames++ < frames_per_pass) {
@@ -84,13 +89,21 @@ std::optional<std::size_t> SessionDriver::write_ahead_of_mux(const transport::Wr
   return count;
 }
 
+// What one stream may send before it is another's turn: on a slow lane more where it packs well.
+std::uint32_t SessionDriver::turn_bytes_max() const {
+  if (!is_slow()) return terms_.payload_bytes_max;
+  const std::size_t shared = lane_->useful_bytes_max() / turns_under_way;
+  return static_cast<std::uint32_t>(std::clamp<std::size_t>(
+      shared, terms_.payload_bytes_max, slow_turns_max * std::size_t{terms_.payload_bytes_max}));
+}
+
 // Of `room` bytes in the ring, those that the limits leave. Control frames always have what there
 // is.
 std::size_t SessionDriver::room_for_frames(std::size_t room) const {
   const std::size_t in_flight = lane_->send_ring_bytes() - room;
   std::size_t for_data = send_limit_.allowed(room);
   if (is_slow()) {
-    const std::size_t frame_bytes = frame_header_bytes + terms_.payload_bytes_max;
+    const std::size_t frame_bytes = frame_header_bytes + turn_bytes_max();
     for_data = in_flight <= lane_->useful_bytes_max() ? std::min(for_data, frame_bytes) : 0;
   }
   return std::max(for_data, std::min(room, frame_header_bytes + control_payload_bytes_max));

@@ -21,7 +21,11 @@ constexpr std::uint64_t input_bytes_per_look = 64 * 1024;
 /// the other end stands still when that is full. Of what QEMU's socket holds, less than what is
 /// acknowledged at once.
 constexpr std::size_t enough_of_tty = 3 * 1024;
-constexpr std::size_t enough_of_socket = 6 * 1024;
+constexpr std::size_t enough_of_socket = 12 * 1024;
+/// So many raw bytes released are told at once; and any, when the peer believes so many unreleased
+/// that it may be waiting.
+constexpr std::uint64_t released_told_at_once = console_ring_bytes / 4;
+constexpr std::uint64_t held_many = console_ring_bytes / 4 * 3;
 
 template <typename Byte>
 RingSpans<Byte> spans_of(std::span<Byte, console_ring_bytes> ring, std::uint64_t begin,
@@ -50,6 +54,7 @@ std::uint32_t random_nonce() {
 std::unique_ptr<ConsoleLane> make_console_lane(std::shared_ptr<ConsolePort> port, ConsoleEnd end,
                                                const ConsoleOptions& options) {
   LinkSettings settings;
+  settings.flags = link_roomy;
   settings.end = end;
   settings.nonce = random_nonce();
   settings.give_up = options.give_up;
@@ -275,25 +280,26 @@ void ConsoleLane::handle_released() {
 }
 
 void ConsoleLane::release_consumed() {
-  const std::uint64_t not_given_back = unpacked_ - given_back_blocks_ - given_back_.part;
-  // With so much under way it sends no more, unless it packs well.
-  const bool sender_may_wait = not_given_back > console_useful_blocks * block_raw_bytes;
   while (!received_blocks_.empty() && received_blocks_.front().raw_end <= consumed_) {
     given_back_.position = received_blocks_.front().link_end;
     given_back_blocks_ = received_blocks_.front().raw_end;
     received_blocks_.pop();
   }
   given_back_.part = static_cast<std::uint16_t>(consumed_ - given_back_blocks_);
-  link_.release(given_back_, sender_may_wait);
+  link_.release(given_back_, consumed_ - told_consumed_ >= released_told_at_once ||
+                                 unpacked_ - told_consumed_ > held_many);
 }
 
 // A part of a block waits, as in RFC 896, while bytes are under way whose acknowledgement will send
 // it: what a slow channel carries should not be many small pieces.
 void ConsoleLane::pack_blocks(TimePoint now, bool all) {
+  // What fills the window is sent half a window at a time.
+  const bool full = link_.has_unacknowledged() && link_.room() < link_window_bytes / 2;
   const bool may_pack = zstd_ && (link_.peer_flags() & link_zstd) != 0;
-  while (link_.is_open() && packed_ < published_ && !sent_blocks_.full()) {
+  const std::uint64_t kept = link_.peer_is_roomy() ? console_ring_bytes : console_small_ring_bytes;
+  while (link_.is_open() && packed_ < published_ && !sent_blocks_.full() && (all || !full)) {
     const std::size_t size = std::min<std::uint64_t>(published_ - packed_, block_raw_bytes);
-    if (link_.room() < BlockPacker::bytes_max(size)) break;
+    if (link_.room() < BlockPacker::bytes_max(size) || packed_ + size - released_ > kept) break;
     if (size < block_raw_bytes && link_.has_unacknowledged() && !all) break;
     const auto block =
         packer_.pack(spans_of<const std::byte>(send_ring_, packed_, packed_ + size), may_pack);
@@ -306,8 +312,8 @@ void ConsoleLane::pack_blocks(TimePoint now, bool all) {
   }
   // Who has use for no more under way may wait for what the peer need not tell.
   const bool waits = wants_room_ && released_ < committed_;
-  const bool full = committed_ - released_ == console_ring_bytes;
-  link_.want_release(packed_ < published_ || full || waits, now);
+  const bool ring_full = committed_ - released_ == console_ring_bytes;
+  link_.want_release(packed_ < published_ || ring_full || waits, now);
 }
 
 void ConsoleLane::write_port(TimePoint now, bool all) {
@@ -315,7 +321,7 @@ void ConsoleLane::write_port(TimePoint now, bool all) {
     pack_blocks(now, all);
     bool more = false;
     while (port_->output_room().size() >= link_line_bytes_max) {
-      const auto frame = link_.poll_frame(now);
+      const auto frame = link_.poll_frame(now, all);
       if (!frame) break;
       add_frame(*frame);
       more = true;
@@ -331,6 +337,7 @@ void ConsoleLane::add_frame(const LinkFrame& frame) {
   port_->add_output(
       encode_link_line(frame, encoding, port_->output_room().first<link_line_bytes_max>()));
   ++counters_.frames_out;
+  told_consumed_ = given_back_blocks_ + given_back_.part;
 }
 
 ConsoleCounters ConsoleLane::counters() const {

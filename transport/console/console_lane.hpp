@@ -20,7 +20,9 @@
 namespace xenlane::transport {
 
 /// Raw bytes kept each way; fixed by the protocol, because the receiver relies on it.
-inline constexpr std::size_t console_ring_bytes = 64 * 1024;
+inline constexpr std::size_t console_ring_bytes = 128 * 1024;
+/// What a peer that is not roomy keeps.
+inline constexpr std::size_t console_small_ring_bytes = 64 * 1024;
 /// Blocks sent and not wholly released; likewise.
 inline constexpr std::size_t console_blocks_max = 512;
 
@@ -148,6 +150,7 @@ class ConsoleLane final : public Lane {
   Ring receive_ring_{};
   std::uint64_t unpacked_ = 0;
   std::uint64_t consumed_ = 0;
+  std::uint64_t told_consumed_ = 0;  ///< what the peer was last told of it
   BlockMap received_blocks_;
   LinkPlace given_back_;
   std::uint64_t given_back_blocks_ = 0;  ///< raw bytes of whole blocks given back

@@ -32,6 +32,8 @@ inline constexpr std::uint8_t link_own_device = 1;  ///< my device is my own: se
 inline constexpr std::uint8_t link_zstd = 2;        ///< I unpack zstd
 inline constexpr std::uint8_t link_busy = 4;  ///< in a SYN: I have a link to another life of you
 inline constexpr std::uint8_t link_more = 8;  ///< in DATA: the next one follows at once
+/// I take payloads above link_short_payload_bytes_max, and keep all of console_ring_bytes.
+inline constexpr std::uint8_t link_roomy = 16;
 
 inline constexpr std::size_t link_header_bytes = 24;
 inline constexpr std::size_t link_checksum_bytes = 4;
@@ -42,7 +44,9 @@ inline constexpr std::size_t link_text_line_bytes_max = 1024;
 inline constexpr std::size_t link_text_payload_bytes_max =
     (link_text_line_bytes_max - 2) / 4 * 3 - link_header_bytes - link_checksum_bytes;
 /// Long enough that headers cost next to nothing; where much is lost, shorter ones are sent.
-inline constexpr std::size_t link_binary_payload_bytes_max = 4096;
+inline constexpr std::size_t link_binary_payload_bytes_max = 8192;
+/// For a peer that is not roomy.
+inline constexpr std::size_t link_short_payload_bytes_max = 4096;
 
 inline constexpr std::size_t link_body_bytes_max =
     link_header_bytes + link_binary_payload_bytes_max + link_checksum_bytes;

@@ -27,6 +27,11 @@ LinkEncoding ConsoleLink::encoding() const {
   return (peer_flags_ & link_own_device) != 0 ? LinkEncoding::binary : LinkEncoding::text;
 }
 
+std::size_t ConsoleLink::payload_bytes_max() const {
+  const std::size_t most = link_payload_bytes_max(encoding());
+  return peer_is_roomy() ? most : std::min(most, link_short_payload_bytes_max);
+}
+
 void ConsoleLink::handle_frame(const LinkFrame& untrusted_frame, TimePoint now) {
   if (state_ == LinkState::closed || state_ == LinkState::violated) return;
   if (untrusted_frame.from_host == (settings_.end == ConsoleEnd::host)) {
@@ -87,7 +92,7 @@ void ConsoleLink::handle_opening(const LinkFrame& untrusted_frame, TimePoint now
 void ConsoleLink::open(const LinkFrame& untrusted_frame, TimePoint now) {
   state_ = LinkState::open;
   peer_ = untrusted_frame.from;
-  peer_flags_ = untrusted_frame.flags & (link_own_device | link_zstd);
+  peer_flags_ = untrusted_frame.flags & (link_own_device | link_zstd | link_roomy);
   syn_due_ = false;
   note_progress(now);
 }
@@ -172,14 +177,14 @@ void ConsoleLink::want_release(bool wanted, TimePoint now) {
   if (is_open()) watch(now);
 }
 
-void ConsoleLink::release(LinkPlace place, bool peer_may_wait) {
-  peer_may_wait |= receiving_.held() > link_acknowledged_at_once;
+void ConsoleLink::release(LinkPlace place, bool is_much) {
   receiving_.release(place.position);
   part_ = place.part;
   if (place == told_place_) return;
   const bool took_all = receiving_.held() == 0 && !more_follows_;
-  if (took_all || peer_may_wait ||
-      place.position - told_place_.position >= link_acknowledged_at_once) {
+  const bool peer_may_wait = receiving_.got() - told_place_.position > link_held_many;
+  const std::uint32_t untold = place.position - told_place_.position;
+  if (took_all || is_much || peer_may_wait || untold >= link_acknowledged_at_once) {
     acknowledgement_due_ = true;
   }
 }
@@ -247,7 +252,7 @@ LinkFrame ConsoleLink::frame_of(LinkFrameType type, std::uint32_t to) const {
   return out;
 }
 
-std::optional<LinkFrame> ConsoleLink::poll_frame(TimePoint now) {
+std::optional<LinkFrame> ConsoleLink::poll_frame(TimePoint now, bool all) {
   if (state_ == LinkState::closed || state_ == LinkState::violated) return std::nullopt;
   if (close_to_ != 0) return frame_of(LinkFrameType::close, std::exchange(close_to_, 0));
   if (syn_answer_to_ != 0) {
@@ -255,18 +260,18 @@ std::optional<LinkFrame> ConsoleLink::poll_frame(TimePoint now) {
     if (is_open() && out.to != peer_) out.flags |= link_busy;
     return out;
   }
-  if (is_open()) return poll_open(now);
+  if (is_open()) return poll_open(now, all);
   if (!std::exchange(syn_due_, false)) return std::nullopt;
   return frame_of(LinkFrameType::syn, 0);
 }
 
-std::optional<LinkFrame> ConsoleLink::poll_open(TimePoint now) {
+std::optional<LinkFrame> ConsoleLink::poll_open(TimePoint now, bool all) {
   LinkFrame out = frame_of(LinkFrameType::data, peer_);
   out.got = receiving_.got();
   out.held = receiving_.held();
   out.part = part_;
   out.hole = receiving_.hole();
-  if (const auto segment = sending_.poll(link_payload_bytes_max(encoding()), now)) {
+  if (const auto segment = sending_.poll(payload_bytes_max(), all, now)) {
     out.position = segment->position;
     out.payload = segment->bytes;
     if (segment->more) out.flags |= link_more;

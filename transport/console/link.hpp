@@ -19,11 +19,14 @@ namespace xenlane::transport {
 /// Whoever has got or released so many link bytes since it last said so says so, although more
 /// follows: half of the window, so that the sender does not run dry.
 inline constexpr std::uint32_t link_acknowledged_at_once = link_window_bytes / 2;
+/// Of a window that the sender believes to be fuller than this, any release is told at once: the
+/// sender may have no room for one more block.
+inline constexpr std::uint32_t link_held_many = link_window_bytes / 4 * 3;
 
 struct LinkSettings {
   ConsoleEnd end = ConsoleEnd::guest;
   std::uint32_t nonce = 0;  ///< random, not 0
-  std::uint8_t flags = 0;   ///< link_own_device, link_zstd
+  std::uint8_t flags = 0;   ///< link_own_device, link_zstd, link_roomy
   std::chrono::milliseconds give_up{15000};
 };
 
@@ -52,14 +55,16 @@ class ConsoleLink {
   std::string_view trouble() const { return trouble_; }
   /// What the peer says of itself; 0 until the link is open.
   std::uint8_t peer_flags() const { return peer_flags_; }
+  bool peer_is_roomy() const { return (peer_flags_ & link_roomy) != 0; }
   LinkEncoding encoding() const;
 
   void handle_frame(const LinkFrame& untrusted_frame, TimePoint now);
   /// Does what the deadline asks for. May be called at any time.
   void handle_time(TimePoint now);
   std::optional<TimePoint> deadline() const;
-  /// The next frame to send; its payload is valid until bytes are written.
-  std::optional<LinkFrame> poll_frame(TimePoint now);
+  /// The next frame to send; its payload is valid until bytes are written. With `all`, bytes do not
+  /// wait for what is under way to be acknowledged.
+  std::optional<LinkFrame> poll_frame(TimePoint now, bool all = false);
   /// The last frame to send, for a link that is given up; none when nobody waits for it.
   std::optional<LinkFrame> poll_close();
   /// Gives up the link: what it carried was impossible.
@@ -81,8 +86,9 @@ class ConsoleLink {
   bool more_follows() const { return is_open() && more_follows_; }
   void take(std::size_t count) { receiving_.take(count); }
   std::uint32_t taken() const { return receiving_.taken(); }
-  /// The peer is told: at once if it may be waiting for room, else when that is worth a frame.
-  void release(LinkPlace place, bool peer_may_wait);
+  /// The peer is told at once if that is all there was, if it may be waiting for room, or if it is
+  /// much: half of the window, or what the caller takes for it. Else with the next frame.
+  void release(LinkPlace place, bool is_much);
 
   RoundTrip::Duration round_trip() const { return sending_.round_trip().smoothed(); }
   const LinkCounters& counters() const { return counters_; }
@@ -97,8 +103,8 @@ class ConsoleLink {
   void end(LinkState state, std::string_view text);
   void handle_foreign(const LinkFrame& untrusted_frame, TimePoint now);
   LinkFrame frame_of(LinkFrameType type, std::uint32_t to) const;
-  std::optional<LinkFrame> poll_opening(TimePoint now);
-  std::optional<LinkFrame> poll_open(TimePoint now);
+  std::size_t payload_bytes_max() const;
+  std::optional<LinkFrame> poll_open(TimePoint now, bool all);
   bool expects_answer() const;
   void note_progress(TimePoint now);
   void forget_retries();

@@ -16,18 +16,25 @@ void SendWindow::write(std::span<const std::byte> bytes) {
   end_ += static_cast<std::uint32_t>(bytes.size());
 }
 
-std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, TimePoint now) {
+// Less than a frame waits, as in RFC 896, for what is under way to arrive.
+bool SendWindow::waits(bool all) const {
+  return !all && has_unacknowledged() && end_ - next_ < trust_.frame_bytes;
+}
+
+std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, bool all,
+                                                    TimePoint now) {
+  trust_.frame_bytes = std::min(trust_.frame_bytes, bytes_max);
   const bool again = again_from_ != again_to_;
+  if (!again && waits(all)) return std::nullopt;
   std::uint32_t& from = again ? again_from_ : next_;
   const std::uint32_t to = again ? again_to_ : end_;
   if (from == to) return std::nullopt;
   const std::size_t offset = from % link_window_bytes;
-  frame_bytes_ = std::min(frame_bytes_, bytes_max);
   const std::size_t size =
-      std::min({frame_bytes_, std::size_t{to - from}, link_window_bytes - offset});
+      std::min({trust_.frame_bytes, std::size_t{to - from}, link_window_bytes - offset});
   Segment out{from, std::span(ring_).subspan(offset, size), again};
   from += static_cast<std::uint32_t>(size);
-  out.more = from != to || next_ != end_;
+  out.more = again_from_ != again_to_ || (next_ != end_ && !waits(all));
   if (again) {
     repeated_at_ = now;
     sampling_since_.reset();  // its acknowledgement would not tell which of the two it is for
@@ -78,8 +85,13 @@ void SendWindow::look_for_losses(bool progress, TimePoint now) {
     return;
   }
   if (!timed_out_ || !progress) return;
-  // The peer has what was sent again, and knows of no gap: what was sent before that never came.
   timed_out_ = false;
+  if (is_after(acknowledged_, repeated_to_)) {
+    // More than was sent again: what was sent before is arriving, only late (RFC 5682).
+    trust_ = trust_before_timeout_;
+    return;
+  }
+  // The peer has what was sent again, and knows of no gap: what was sent before that never came.
   if (is_after(timed_out_at_, acknowledged_)) send_again(again_from_, timed_out_at_, now);
 }
 
@@ -87,6 +99,7 @@ void SendWindow::handle_timeout(TimePoint now) {
   if (!has_unacknowledged()) return;
   std::uint32_t count = hole_;
   if (hole_ == 0) {
+    if (!timed_out_) trust_before_timeout_ = trust_;
     timed_out_ = true;
     timed_out_at_ = next_;
     count = std::min<std::uint32_t>(next_ - acknowledged_, link_text_payload_bytes_max);
@@ -95,16 +108,16 @@ void SendWindow::handle_timeout(TimePoint now) {
 }
 
 void SendWindow::handle_loss() {
-  frame_bytes_ = std::max(frame_bytes_ / 2, frame_payload_bytes_min);
-  arrived_ = arrived_since_loss_ = 0;
+  trust_.frame_bytes = std::max(trust_.frame_bytes / 2, frame_payload_bytes_min);
+  trust_.arrived = trust_.arrived_since_loss = 0;
 }
 
 void SendWindow::handle_arrived(std::uint32_t bytes) {
-  arrived_ += bytes;
-  arrived_since_loss_ = std::min(arrived_since_loss_ + bytes, proven_bytes);
-  if (arrived_ < frames_until_longer * frame_bytes_) return;
-  frame_bytes_ = std::min(2 * frame_bytes_, link_binary_payload_bytes_max);
-  arrived_ = 0;
+  trust_.arrived += bytes;
+  trust_.arrived_since_loss = std::min(trust_.arrived_since_loss + bytes, proven_bytes);
+  if (trust_.arrived < frames_until_longer * trust_.frame_bytes) return;
+  trust_.frame_bytes = std::min(2 * trust_.frame_bytes, link_binary_payload_bytes_max);
+  trust_.arrived = 0;
 }
 
 void SendWindow::send_again(std::uint32_t from, std::uint32_t to, TimePoint now) {

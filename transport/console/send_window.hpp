@@ -51,8 +51,9 @@ class SendWindow {
   void write(std::span<const std::byte> bytes);
   std::uint32_t end() const { return end_; }
 
-  /// The next bytes to send, at most `bytes_max` of them; they count as sent.
-  std::optional<Segment> poll(std::size_t bytes_max, TimePoint now);
+  /// The next bytes to send, at most `bytes_max` of them; they count as sent. Less than a frame
+  /// waits while bytes are unacknowledged, unless `all` are to go.
+  std::optional<Segment> poll(std::size_t bytes_max, bool all, TimePoint now);
   /// What a frame of the peer says about what it has.
   Heard handle(const LinkFrame& untrusted_frame, TimePoint now);
   /// No answer in time: sends again what the peer is known to lack, or else the first bytes that it
@@ -64,9 +65,10 @@ class SendWindow {
   LinkPlace released() const { return released_; }
   const RoundTrip& round_trip() const { return round_trip_; }
   /// So many bytes have arrived since the last loss that few losses are to be expected.
-  bool is_proven() const { return arrived_since_loss_ >= proven_bytes; }
+  bool is_proven() const { return trust_.arrived_since_loss >= proven_bytes; }
 
  private:
+  bool waits(bool all) const;
   void send_again(std::uint32_t from, std::uint32_t to, TimePoint now);
   bool was_sent_again(std::uint32_t position, TimePoint now) const;
   void take_released(std::uint32_t position, std::uint16_t part);
@@ -91,10 +93,15 @@ class SendWindow {
   bool timed_out_ = false;          ///< and nothing was heard since that tells what was lost
   std::uint32_t timed_out_at_ = 0;  ///< what was sent before it
 
-  /// How much is risked in one frame: the longer, the likelier that a run of lost bytes hits it.
-  std::size_t frame_bytes_ = frame_payload_bytes_first;
-  std::size_t arrived_ = 0;             ///< since the last loss, or since frame_bytes_ grew
-  std::size_t arrived_since_loss_ = 0;  ///< up to proven_bytes
+  /// What the channel is trusted with.
+  struct Trust {
+    /// How much is risked in one frame: the longer, the likelier that a run of lost bytes hits it.
+    std::size_t frame_bytes = frame_payload_bytes_first;
+    std::size_t arrived = 0;             ///< since the last loss, or since frame_bytes grew
+    std::size_t arrived_since_loss = 0;  ///< up to proven_bytes
+  };
+  Trust trust_;
+  Trust trust_before_timeout_;
 
   RoundTrip round_trip_;
   std::optional<TimePoint> sampling_since_;  ///< one at a time, and none of what is sent again

@@ -87,6 +87,19 @@ class Cable : public testing::Test {
     begin(ConsoleEnd::host, 0x2222, flags);
   }
 
+  /// Bytes both ways arrive whole and in order.
+  void expect_transfer(std::size_t count, std::uint32_t seed) {
+    const auto there = random_bytes(count, seed);
+    const auto back = random_bytes(count, seed + 1000);
+    guest->send(there);
+    host->send(back);
+    run([&] { return host->received.size() >= count && guest->received.size() >= count; }, 36000s);
+    EXPECT_EQ(host->received.size(), count) << guest->link.trouble();
+    EXPECT_EQ(guest->received.size(), count) << host->link.trouble();
+    EXPECT_TRUE(host->received == there);
+    EXPECT_TRUE(guest->received == back);
+  }
+
   /// Bytes on their way arrive after the delay; time passes until nothing is left to happen, or
   /// `done`, or for too long.
   template <typename Done>

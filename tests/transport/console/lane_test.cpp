@@ -56,6 +56,28 @@ TEST_F(ConsoleLaneTest, WhatRepeatsItselfIsPackedUnlessOneEndDoesNotWantIt) {
   EXPECT_GT(guest->counters().packed_bytes_out, 500'000U);
 }
 
+TEST_F(ConsoleLaneTest, APeerThatIsNotRoomyIsSentNoMoreThanItKeeps) {
+  connect();
+  guest.reset();
+  host.reset();
+  host = make_console_lane(host_port, ConsoleEnd::host, {});
+  guest = std::make_unique<ConsoleLane>(guest_port,
+                                        LinkSettings{ConsoleEnd::guest, 1, link_zstd, 15s}, true);
+  exchange();
+  const ByteVector bytes(console_ring_bytes);
+  std::span<const std::byte> left = bytes;
+  write_some(*host, left);
+  exchange();
+  EXPECT_LE(guest->readable().size(), console_small_ring_bytes);
+  EXPECT_GT(guest->readable().size(), console_small_ring_bytes - block_raw_bytes);
+  std::size_t got = 0;
+  while (const std::size_t more = read_some(*guest).size()) {
+    got += more;
+    exchange();
+  }
+  EXPECT_EQ(got, bytes.size());
+}
+
 TEST_F(ConsoleLaneTest, SmallPiecesBehindOneThatIsUnderWayGoTogether) {
   connect();
   const auto bytes = random_bytes(500, 1);
