@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "bridge/cli/exit_codes.hpp"
 
@@ -10,6 +11,7 @@ namespace xenlane::bridge::cli {
 /// The options that come before or after any verb.
 struct Context {
   std::string run_dir;
+  std::vector<std::string> command;  ///< what came behind "--"
 };
 
 /// Prints "xenlane: <message>" as one line to stderr and returns `code`. Text from elsewhere must

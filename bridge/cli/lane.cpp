@@ -1,9 +1,13 @@
 // xenlane lane: which lane carries a guest's session, and the setting of it by hand.
 #include <fmt/format.h>
+#include <poll.h>
 
+#include <chrono>
 #include <memory>
+#include <thread>
 
 #include "bridge/channel/text.hpp"
+#include "bridge/cli/command.hpp"
 #include "bridge/cli/query.hpp"
 #include "bridge/cli/verbs.hpp"
 #include "bridge/control/protocol.hpp"
@@ -13,9 +17,12 @@ namespace {
 
 namespace json = boost::json;
 
+constexpr std::chrono::milliseconds look_again{50};
+
 struct LaneOptions {
   std::vector<std::string> words;  ///< [GUEST] [LANE]
   bool as_json = false;
+  unsigned wait_s = 30;
 };
 
 /// The guest that is meant: in a guest the only one, on the host the one that was named.
@@ -32,32 +39,89 @@ void print(const json::object& bridge) {
              escape_untrusted(json_text(*lane, "why", "-")));
 }
 
+struct Choice {
+  Guest guest;
+  std::string lane;  ///< auto, vchan, console, or empty
+};
+
+Answer<Choice> parse(const Here& here, const std::vector<std::string>& words) {
+  const auto usage = [](std::string message) {
+    return Answer<Choice>{{}, Failure{exit_usage, std::move(message)}};
+  };
+  // On the host the guest comes first; in a guest there is only one.
+  const std::size_t names = here.is_host ? 1 : 0;
+  if (words.size() < names) return usage("which guest? see 'xenlane ls'");
+  if (words.size() > names + 1) {
+    return usage(fmt::format("'{}' is too much; in a guest, leave the guest out",
+                             escape_untrusted(words.back())));
+  }
+  const std::string lane = words.size() > names ? words.back() : "";
+  if (!lane.empty() && lane != "auto" && lane != "vchan" && lane != "console") {
+    return usage(fmt::format("'{}' is neither auto, vchan nor console", escape_untrusted(lane)));
+  }
+  Answer<Guest> guest = choose(here, names == 1 ? words.front() : "");
+  if (guest.failure) return {{}, std::move(guest.failure)};
+  return {{std::move(guest.value), lane}, {}};
+}
+
+/// Until the guest has that lane; empty, or why it has not.
+std::optional<Failure> await_lane(const Choice& choice, std::chrono::seconds longest) {
+  const auto until = std::chrono::steady_clock::now() + longest;
+  const std::string& path = choice.guest.control;
+  for (;;) {
+    auto answer = control_request(path, "status");
+    if (!answer) return control_failure(path, answer.error());
+    const json::object none;
+    const json::object* lane = json_object(*answer, "lane");
+    if (lane == nullptr) lane = &none;
+    if (choice.lane == "auto" || json_text(*lane, "kind") == choice.lane) return {};
+    if (std::chrono::steady_clock::now() >= until) {
+      return Failure{exit_broken,
+                     fmt::format("no {} lane within {} s, but {}: {}", choice.lane, longest.count(),
+                                 escape_untrusted(json_text(*lane, "kind", "none")),
+                                 escape_untrusted(json_text(*lane, "why", "-")))};
+    }
+    std::this_thread::sleep_for(look_again);
+  }
+}
+
+/// With the lane as chosen for as long as the command runs.
+int run_with_lane(const Choice& choice, const std::vector<std::string>& command,
+                  std::chrono::seconds longest_wait) {
+  const std::string& path = choice.guest.control;
+  auto held = control_converse(path, json::object{{"op", "hold-lane"}, {"lane", choice.lane}});
+  if (!held) {
+    const Failure failure = control_failure(path, held.error());
+    return fail(failure.code, failure.message);
+  }
+  if (const auto failure = await_lane(choice, longest_wait)) {
+    return fail(failure->code, failure->message);
+  }
+  const int code = run_command(command);
+  pollfd ended{held->connection.get(), POLLIN, 0};
+  if (::poll(&ended, 1, 0) == 1) {
+    fail(exit_broken, "the daemon has ended meanwhile: the lane was not held to the end");
+  }
+  return code;
+}
+
 int run_lane(const Context& context, const LaneOptions& options) {
   Answer<Here> here = ask_here(context);
   if (here.failure) return fail(here.failure->code, here.failure->message);
-  // On the host the guest comes first; in a guest there is only one.
-  const std::size_t names = here.value.is_host ? 1 : 0;
-  if (options.words.size() < names) return fail(exit_usage, "which guest? see 'xenlane ls'");
-  if (options.words.size() > names + 1) {
-    return fail(exit_usage, fmt::format("'{}' is too much; in a guest, leave the guest out",
-                                        escape_untrusted(options.words.back())));
+  const Answer<Choice> choice = parse(here.value, options.words);
+  if (choice.failure) return fail(choice.failure->code, choice.failure->message);
+  if (!context.command.empty()) {
+    if (choice.value.lane.empty()) return fail(exit_usage, "which lane is the command to have?");
+    return run_with_lane(choice.value, context.command, std::chrono::seconds(options.wait_s));
   }
-  const std::string guest_name = names == 1 ? options.words.front() : "";
-  const std::string lane = options.words.size() > names ? options.words.back() : "";
-  if (!lane.empty() && lane != "auto" && lane != "vchan" && lane != "console") {
-    return fail(exit_usage,
-                fmt::format("'{}' is neither auto, vchan nor console", escape_untrusted(lane)));
-  }
-  Answer<Guest> guest = choose(here.value, guest_name);
-  if (guest.failure) return fail(guest.failure->code, guest.failure->message);
   json::object reply;
-  if (lane.empty()) {
-    Answer<json::object> bridge = ask_bridge(here.value, guest.value);
+  if (choice.value.lane.empty()) {
+    Answer<json::object> bridge = ask_bridge(here.value, choice.value.guest);
     if (bridge.failure) return fail(bridge.failure->code, bridge.failure->message);
     reply = std::move(bridge.value);
   } else {
-    const std::string& path = guest.value.control;
-    auto answer = control_request(path, json::object{{"op", "lane"}, {"lane", lane}});
+    const std::string& path = choice.value.guest.control;
+    auto answer = control_request(path, json::object{{"op", "lane"}, {"lane", choice.value.lane}});
     if (!answer) {
       const Failure failure = control_failure(path, answer.error());
       return fail(failure.code, failure.message);
@@ -82,14 +146,20 @@ void add_lane(CLI::App& app, Action& action) {
                    "The guest (on the host), and auto, vchan or console to set it")
       ->expected(0, 2);
   verb->add_flag("--json", options->as_json, "Print JSON");
+  verb->add_option("--wait", options->wait_s, "Seconds that a command waits for its lane")
+      ->capture_default_str()
+      ->check(CLI::Range(1U, 3600U));
   verb->footer(
       "A lane that is set stays so until it is set to auto or the daemon ends. What cannot be had\n"
       "is waited for: set to console without a console channel, the guest has no session.\n"
+      "With '-- COMMAND...' at the end the lane is set for as long as that runs, and then as it\n"
+      "was, however xenlane ends. The exit code is the command's.\n"
       "Examples:\n"
       "  xenlane lane web             on the host: which lane guest web has, and why\n"
       "  xenlane lane web console     no vchan for guest web; its rings are given back\n"
       "  xenlane lane vchan           in a guest: a vchan, bulk or not\n"
-      "  xenlane lane auto            in a guest: by the configuration again");
+      "  xenlane lane auto            in a guest: by the configuration again\n"
+      "  xenlane lane web console -- backup web    the backup goes over the console");
   verb->callback([options, &action] {
     action = [options](const Context& context) { return run_lane(context, *options); };
   });

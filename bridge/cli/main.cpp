@@ -3,10 +3,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <span>
+#include <string_view>
 #include <system_error>
 
 #include "bridge/channel/text.hpp"
@@ -63,10 +66,17 @@ int run(int argc, char** argv) {
   cli::add_status(app, action);
   cli::add_connect(app, action);
   cli::add_lane(app, action);
+  // Whatever comes behind "--" is somebody else's to parse.
+  const std::span<char*> words(argv, static_cast<std::size_t>(argc));
+  const auto separator = std::ranges::find(words, std::string_view("--"));
+  if (separator != words.end()) context.command.assign(separator + 1, words.end());
   try {
-    app.parse(argc, argv);
+    app.parse(static_cast<int>(separator - words.begin()), argv);
   } catch (const CLI::ParseError& error) {
     return report_usage(app, error);
+  }
+  if (separator != words.end() && !app.got_subcommand("lane")) {
+    return cli::fail(xenlane::bridge::exit_usage, "a command behind '--' is for 'xenlane lane'");
   }
   if (!action) return cli::fail(xenlane::bridge::exit_usage, "no verb; see 'xenlane --help'");
   const int code = action(context);

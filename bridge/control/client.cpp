@@ -127,6 +127,13 @@ boost::system::result<boost::json::object, ControlError> control_request(
 
 boost::system::result<boost::json::object, ControlError> control_request(
     const std::string& path, boost::json::object request, std::chrono::milliseconds deadline) {
+  auto answered = control_converse(path, std::move(request), deadline);
+  if (!answered) return answered.error();
+  return std::move(answered->reply);
+}
+
+boost::system::result<ControlConversation, ControlError> control_converse(
+    const std::string& path, boost::json::object request, std::chrono::milliseconds deadline) {
   const Clock::time_point end = Clock::now() + deadline;
   auto fd = connect_unix(path, deadline);
   if (!fd) return fd.error();
@@ -135,7 +142,9 @@ boost::system::result<boost::json::object, ControlError> control_request(
   if (!sent) return sent.error();
   auto line = receive_line(fd->get(), end);
   if (!line) return line.error();
-  return parse_control_reply(*line);
+  auto reply = parse_control_reply(*line);
+  if (!reply) return reply.error();
+  return ControlConversation{std::move(*reply), std::move(*fd)};
 }
 
 boost::system::result<boost::json::object, ControlError> parse_control_reply(

@@ -43,6 +43,17 @@ boost::system::result<boost::json::object, ControlError> control_request(
     const std::string& path, boost::json::object request,
     std::chrono::milliseconds deadline = control_request_deadline);
 
+struct ControlConversation {
+  boost::json::object reply;
+  /// Open, for what lasts as long as it is; readable when the daemon has ended it.
+  transport::UniqueFd connection;
+};
+
+/// The same, and the connection stays open.
+boost::system::result<ControlConversation, ControlError> control_converse(
+    const std::string& path, boost::json::object request,
+    std::chrono::milliseconds deadline = control_request_deadline);
+
 /// Checks one reply line (without its newline): an object with "v":1 and "ok":true.
 boost::system::result<boost::json::object, ControlError> parse_control_reply(
     std::string_view untrusted_line);

@@ -71,9 +71,12 @@ class ControlServer::Core::Connection : public std::enable_shared_from_this<Conn
     ErrorCode ignored;
     socket_.close(ignored);
     deadline_.cancel();
+    held_.reset();
   }
 
  private:
+  using Deadline = asio::steady_timer;
+
   void arm_deadline() {
     deadline_.expires_after(core_->options_.idle_deadline);
     deadline_.async_wait([self = shared_from_this()](ErrorCode error) {
@@ -115,17 +118,21 @@ class ControlServer::Core::Connection : public std::enable_shared_from_this<Conn
 
   void answer(std::string_view untrusted_line) {
     auto request = parse_control_request(untrusted_line);
-    boost::json::object reply;
-    if (!request) {
-      reply = control_error(request.error().code, request.error().message);
-    } else {
-      try {
-        reply = core_->handler_(*request);
-      } catch (const std::exception& failure) {
-        reply = control_error("internal", failure.what());
-      }
+    ControlReply reply = request ? answer_checked(*request)
+                                 : control_error(request.error().code, request.error().message);
+    if (reply.held) {
+      held_ = std::move(reply.held);
+      deadline_.expires_at(Deadline::time_point::max());
     }
-    write(format_control_reply(std::move(reply)));
+    write(format_control_reply(std::move(reply.body)));
+  }
+
+  ControlReply answer_checked(const boost::json::object& request) {
+    try {
+      return core_->handler_(request);
+    } catch (const std::exception& failure) {
+      return control_error("internal", failure.what());
+    }
   }
 
   void write(std::string line) {
@@ -136,17 +143,18 @@ class ControlServer::Core::Connection : public std::enable_shared_from_this<Conn
                         if (error || self->is_last_) return self->finish();
                         // The deadline starts anew with a whole exchange only, so that a client
                         // cannot hold a place by sending a byte now and then.
-                        self->arm_deadline();
+                        if (!self->held_) self->arm_deadline();
                         self->next_line();
                       });
   }
 
   std::shared_ptr<Core> core_;
   Local::socket socket_;
-  asio::steady_timer deadline_;
+  Deadline deadline_;
   std::array<char, control_request_bytes_max> input_{};
   std::size_t filled_ = 0;
   std::string output_;
+  std::shared_ptr<const void> held_;
   bool is_last_ = false;
 };
 

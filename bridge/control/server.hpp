@@ -15,11 +15,26 @@
 
 namespace xenlane::bridge {
 
+/// What a request is answered with.
+struct ControlReply {
+  // Most replies are no more than their words.
+  ControlReply(boost::json::object reply)
+      : body(std::move(reply)) {}  // NOLINT(google-explicit-constructor)
+  ControlReply(boost::json::object reply, std::shared_ptr<const void> keep)
+      : body(std::move(reply)), held(std::move(keep)) {}
+
+  boost::json::object body;
+  /// For what lasts as long as its client: kept until the connection ends, which has no deadline
+  /// then, or another request of that connection is answered with another. Who gives these out
+  /// limits their number.
+  std::shared_ptr<const void> held;
+};
+
 class ControlServer {
  public:
   /// Answers one checked request; runs on the executor and must not block. An unknown "op" is
   /// answered with control_error("unknown-op", ...). What it throws becomes an "internal" error.
-  using Handler = std::function<boost::json::object(const boost::json::object& request)>;
+  using Handler = std::function<ControlReply(const boost::json::object& request)>;
 
   struct Options {
     std::size_t connections_max = control_connections_max;

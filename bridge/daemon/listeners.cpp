@@ -47,17 +47,23 @@ void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channe
   table.add(std::move(channel), std::move(path), std::move(listener));
 }
 
-boost::json::object answer_bridge_request(const boost::json::object& request, std::string_view role,
-                                          std::string_view guest, transport::Domid domid,
-                                          std::chrono::steady_clock::time_point started,
-                                          Peer& peer) {
+ControlReply answer_bridge_request(const boost::json::object& request, std::string_view role,
+                                   std::string_view guest, transport::Domid domid,
+                                   std::chrono::steady_clock::time_point started, Peer& peer) {
   const std::string op = json_text(request, "op");
-  if (op == "lane") {
+  std::shared_ptr<const void> hold;
+  if (op == "lane" || op == "hold-lane") {
     const auto force = parse_lane_force(json_text(request, "lane"));
     if (!force) return control_error("bad-request", "lane is \"auto\", \"vchan\" or \"console\"");
-    peer.force_lane(*force);
+    if (op == "lane") {
+      peer.force_lane(*force);
+    } else {
+      hold = peer.hold_lane(*force);
+      if (!hold) return control_error("busy", "too many commands hold the lane already");
+    }
   } else if (op != "status") {
-    return control_error("unknown-op", "this daemon answers \"status\" and \"lane\"");
+    return control_error("unknown-op",
+                         "this daemon answers \"status\", \"lane\" and \"hold-lane\"");
   }
   boost::json::object reply = peer.status();
   const auto uptime = std::chrono::steady_clock::now() - started;
@@ -67,7 +73,7 @@ boost::json::object answer_bridge_request(const boost::json::object& request, st
   reply["pid"] = ::getpid();
   reply["version"] = XENLANE_VERSION;
   reply["uptime_s"] = std::chrono::duration_cast<std::chrono::seconds>(uptime).count();
-  return reply;
+  return {std::move(reply), std::move(hold)};
 }
 
 }  // namespace xenlane::bridge

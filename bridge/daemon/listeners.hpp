@@ -9,6 +9,7 @@
 
 #include "bridge/channel/channel_table.hpp"
 #include "bridge/channel/listener.hpp"
+#include "bridge/control/server.hpp"
 #include "bridge/daemon/peer.hpp"
 #include "transport/base/domid.hpp"
 
@@ -48,9 +49,8 @@ bool has_listener(const ChannelConfig& channel);
 void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channel);
 
 /// The reply to a request on a bridge's control socket (docs/control.md).
-boost::json::object answer_bridge_request(const boost::json::object& request, std::string_view role,
-                                          std::string_view guest, transport::Domid domid,
-                                          std::chrono::steady_clock::time_point started,
-                                          Peer& peer);
+ControlReply answer_bridge_request(const boost::json::object& request, std::string_view role,
+                                   std::string_view guest, transport::Domid domid,
+                                   std::chrono::steady_clock::time_point started, Peer& peer);
 
 }  // namespace xenlane::bridge

@@ -37,6 +37,9 @@ class Backoff {
 
 enum class LaneKind : std::uint8_t { vchan = 0, console = 1 };
 
+/// Commands that hold one peer's lane at a time.
+inline constexpr std::size_t lane_holds_max = 8;
+
 std::string_view to_string(LaneKind kind);
 
 class Peer final : private LaneChooser {
@@ -86,11 +89,16 @@ class Peer final : private LaneChooser {
   bool misses_console() const { return misses_console_; }
   void set_console_present(bool present);
   void force_lane(LaneForce force);
+  /// The lane is `force` until what is returned is destroyed, which may be after the peer. Null
+  /// when lane_holds_max others hold it.
+  std::shared_ptr<const void> hold_lane(LaneForce force);
 
   /// The session, lane, channels, streams and counters parts of the status reply (docs/control.md).
   boost::json::object status() const;
 
  private:
+  class LaneHold;
+
   static std::size_t index(LaneKind kind) { return static_cast<std::size_t>(kind); }
 
   // LaneChooser
@@ -103,6 +111,7 @@ class Peer final : private LaneChooser {
   const SessionDriver* carrying() const;
   LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
   void review(std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now());
+  void release_lane(std::uint64_t hold);
   void wake_lanes();
   void limit_cut(const std::string& reason, bool superseded);
   boost::json::object describe_lane() const;
@@ -114,6 +123,8 @@ class Peer final : private LaneChooser {
   Session session_;
   ChannelTable channels_;
   LanePolicy policy_;
+  std::uint64_t last_hold_ = 0;
+  std::shared_ptr<Peer*> self_ = std::make_shared<Peer*>(this);  ///< gone when this is
   std::unique_ptr<SessionDriver> drivers_[2];
   bool carried_[2] = {false, false};
   std::function<void()> lanes_changed_;

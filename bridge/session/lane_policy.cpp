@@ -34,6 +34,10 @@ std::optional<LaneForce> parse_lane_force(std::string_view word) {
   return std::nullopt;
 }
 
+void LanePolicy::release(std::uint64_t number) {
+  std::erase_if(holds_, [number](const Hold& hold) { return hold.number == number; });
+}
+
 void LanePolicy::observe(Time now, bool on_vchan, std::uint64_t volume, std::uint64_t backlog) {
   const std::uint64_t threshold =
       on_vchan ? std::max<std::uint64_t>(settings_.volume_bytes / hysteresis, 1)
@@ -64,8 +68,8 @@ bool LanePolicy::console_missed(Time now) const {
 }
 
 LaneWish LanePolicy::wish(Time now) const {
-  if (force_ == LaneForce::console) return LaneWish::console;
-  if (force_ == LaneForce::vchan) return LaneWish::vchan;
+  if (forced() == LaneForce::console) return LaneWish::console;
+  if (forced() == LaneForce::vchan) return LaneWish::vchan;
   if (settings_.mode == LaneMode::never) return LaneWish::console;
   if (settings_.mode == LaneMode::always || eager_ || bulk_lately(now)) return LaneWish::vchan;
   return LaneWish::none;
@@ -78,7 +82,9 @@ bool LanePolicy::wants_vchan(Time now, LaneWish peer) const {
 }
 
 std::string LanePolicy::why(Time now, LaneWish peer) const {
-  if (force_ != LaneForce::automatic) return "set by hand";
+  if (forced() != LaneForce::automatic) {
+    return holds_.empty() ? "set by hand" : "a command holds it";
+  }
   if (settings_.mode == LaneMode::never) return "configured: never a vchan";
   if (peer == LaneWish::console) return "the other side wants no vchan";
   if (settings_.mode == LaneMode::always) return "configured: always a vchan";

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "bridge/wire/frame.hpp"
 
@@ -50,7 +51,12 @@ class LanePolicy {
   explicit LanePolicy(const LanePolicySettings& settings) : settings_(settings) {}
 
   void force(LaneForce force) { force_ = force; }
-  LaneForce forced() const { return force_; }
+  /// For as long as somebody holds it, the lane is what the last of them wants, whatever else is
+  /// set. `number` is the caller's, for release().
+  void hold(std::uint64_t number, LaneForce force) { holds_.push_back({number, force}); }
+  void release(std::uint64_t number);
+  std::size_t holds() const { return holds_.size(); }
+  LaneForce forced() const { return holds_.empty() ? force_ : holds_.back().force; }
   /// A connection is open whose channel is configured for the vchan.
   void set_eager(bool eager) { eager_ = eager; }
 
@@ -75,11 +81,17 @@ class LanePolicy {
   std::optional<Time> next_review(Time now) const;
 
  private:
+  struct Hold {
+    std::uint64_t number = 0;
+    LaneForce force = LaneForce::automatic;
+  };
+
   bool bulk_lately(Time now) const { return bulk_until_ && now < *bulk_until_; }
   bool console_missed(Time now) const;
 
   LanePolicySettings settings_;
   LaneForce force_ = LaneForce::automatic;
+  std::vector<Hold> holds_;
   bool eager_ = false;
   bool console_present_ = false;
   bool console_open_ = false;

@@ -33,11 +33,15 @@ class Control : public testing::Test {
     ASSERT_TRUE(listener.has_value());
     server_ = std::make_unique<ControlServer>(
         io_.get_executor(), std::move(listener->fd),
-        [](const boost::json::object& request) -> boost::json::object {
+        [this](const boost::json::object& request) -> ControlReply {
           const std::string op = json_text(request, "op");
-          if (op == "status") return {{"role", "guest"}};
-          if (op == "huge") return {{"text", std::string(control_reply_bytes_max, 'x')}};
-          if (op == "large") return {{"text", std::string(control_reply_bytes_max - 100, 'x')}};
+          using Object = boost::json::object;
+          if (op == "hold") return {Object{{"role", "guest"}}, keep_};
+          if (op == "status") return Object{{"role", "guest"}};
+          if (op == "huge") return Object{{"text", std::string(control_reply_bytes_max, 'x')}};
+          if (op == "large") {
+            return Object{{"text", std::string(control_reply_bytes_max - 100, 'x')}};
+          }
           if (op == "throw") throw std::runtime_error("handler fell over");
           return control_error("unknown-op", "no such op");
         },
@@ -82,6 +86,7 @@ class Control : public testing::Test {
 
   TempDir dir_;
   std::string path_ = dir_ / "control";
+  std::shared_ptr<const int> keep_ = std::make_shared<int>(0);
   boost::asio::io_context io_;
   std::unique_ptr<ControlServer> server_;
   std::thread thread_;
@@ -199,6 +204,22 @@ TEST_F(Control, ConnectionsAboveTheLimitAreTurnedAwayAndPlacesComeBack) {
     is_answered = control_request(path_, "status").has_value();
   }
   EXPECT_TRUE(is_answered);
+}
+
+TEST_F(Control, WhatIsHeldForAClientLastsAsLongAsItsConnection) {
+  start({.connections_max = 4, .idle_deadline = 50ms});
+  auto conversation = control_converse(path_, {{"op", "hold"}});
+  ASSERT_TRUE(conversation.has_value()) << conversation.error().text;
+  EXPECT_EQ(json_text(conversation->reply, "role"), "guest");
+  std::this_thread::sleep_for(200ms);  // far beyond the deadline
+  EXPECT_EQ(keep_.use_count(), 2);
+  send(conversation->connection.get(), "{\"v\":1,\"op\":\"hold\"}\n");
+  EXPECT_NE(receive_line(conversation->connection.get()), "");
+  EXPECT_EQ(keep_.use_count(), 2) << "another in its place";
+  conversation->connection.reset();
+  for (int i = 0; i < 1000 && keep_.use_count() > 1; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(keep_.use_count(), 1);
+  expect_honest_client_is_answered();
 }
 
 TEST_F(Control, IdleAndTricklingClientsAreCutAtTheDeadline) {

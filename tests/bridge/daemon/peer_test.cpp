@@ -25,10 +25,11 @@ class PeerTest : public testing::Test {
   static ChannelConfig channel(const std::string& name, EndKind end) {
     return {.name = *ChannelName::parse(name), .end = end};
   }
-  boost::json::object answer(const boost::json::object& request) {
+  ControlReply reply_to(const boost::json::object& request) {
     return answer_bridge_request(request, "guest", "web", 7, std::chrono::steady_clock::now(),
                                  peer);
   }
+  boost::json::object answer(const boost::json::object& request) { return reply_to(request).body; }
   boost::json::object status() { return answer({{"op", "status"}}); }
 
   const TempDir dir;
@@ -53,6 +54,29 @@ TEST_F(PeerTest, SaysWhoItIsAndThatThereIsNoSession) {
 TEST_F(PeerTest, AnswersNothingButStatus) {
   const auto reply = answer({{"op", "dance"}});
   EXPECT_EQ(json_text(*json_object(reply, "error"), "code"), "unknown-op");
+}
+
+TEST_F(PeerTest, LetsEightHoldItsLaneAndRefusesANinth) {
+  std::vector<std::shared_ptr<const void>> held;
+  for (std::size_t i = 0; i < lane_holds_max; ++i) {
+    held.push_back(reply_to({{"op", "hold-lane"}, {"lane", "console"}}).held);
+    ASSERT_TRUE(held.back());
+  }
+  EXPECT_EQ(json_number(*json_object(status(), "lane"), "holds"), lane_holds_max);
+  const ControlReply ninth = reply_to({{"op", "hold-lane"}, {"lane", "vchan"}});
+  EXPECT_FALSE(ninth.held);
+  EXPECT_EQ(json_text(*json_object(ninth.body, "error"), "code"), "busy");
+  EXPECT_EQ(json_text(*json_object(status(), "lane"), "set"), "console");
+  held.clear();
+  EXPECT_EQ(json_text(*json_object(status(), "lane"), "set"), "auto");
+  EXPECT_TRUE(reply_to({{"op", "hold-lane"}, {"lane", "vchan"}}).held);
+}
+
+TEST_F(PeerTest, AHoldMayOutliveIt) {
+  auto other = std::make_unique<Peer>(context.get_executor(), Role::guest, "host", config);
+  const auto held = other->hold_lane(LaneForce::console);
+  other.reset();
+  EXPECT_TRUE(held);
 }
 
 // To stop or to leave what is not there is what happens when a domain goes while none is up.

@@ -220,6 +220,26 @@ TEST(LanePolicy, ComesBackForWhatIsDueFirst) {
   EXPECT_EQ(policy.next_review(start + LanePolicy::console_grace), std::nullopt);
 }
 
+TEST(LanePolicy, WhoHoldsTheLaneDecidesAndTheLastOfThemFirst) {
+  LanePolicy policy = on_console();
+  policy.force(LaneForce::console);
+  policy.hold(1, LaneForce::vchan);
+  EXPECT_EQ(policy.wish(start), fast);
+  EXPECT_EQ(policy.why(start, any), "a command holds it");
+  policy.hold(2, LaneForce::automatic);
+  EXPECT_EQ(policy.wish(start), any);
+  EXPECT_EQ(policy.why(start, any), no_bulk);
+  policy.force(LaneForce::vchan);
+  EXPECT_EQ(policy.forced(), LaneForce::automatic) << "until nobody holds it";
+  policy.release(1);
+  EXPECT_EQ(policy.forced(), LaneForce::automatic);
+  policy.release(2);
+  policy.release(2);
+  EXPECT_EQ(policy.holds(), 0U);
+  EXPECT_EQ(policy.forced(), LaneForce::vchan);
+  EXPECT_EQ(policy.why(start, any), by_hand);
+}
+
 TEST(LanePolicy, ForcesHaveTheNamesThatTheToolTakes) {
   EXPECT_EQ(to_string(LaneForce::automatic), "auto");
   EXPECT_EQ(to_string(LaneForce::vchan), "vchan");

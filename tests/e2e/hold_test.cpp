@@ -1,0 +1,95 @@
+// `xenlane lane GUEST LANE -- COMMAND`: a lane for as long as a command runs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/e2e/world.hpp"
+
+namespace xenlane::tests {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* always = "[lanes]\npolicy = \"always\"\n";
+
+class Hold : public testing::Test {
+ protected:
+  void begin(const char* lanes) {
+    world.lanes = lanes;
+    write_file(world.host_config_path(), world.host_config());
+    write_file(world.guest_config_path("web"), world.guest_config("web"));
+    world.start();
+  }
+  boost::json::object lane() { return world.bridge_status("0", "web").at("lane").as_object(); }
+  bool settles_on(const std::string& kind, std::uint64_t holds) {
+    return eventually([&] {
+      const auto now = lane();
+      return now.at("kind").as_string() == kind && now.at("holds") == holds;
+    });
+  }
+  /// In the background, until it is told to end; its command ends with it.
+  static Process hold(const std::string& kind) {
+    return {{program("xensim"), "exec", "0", "--", program("xenlane"), "lane", "web", kind, "--",
+             "sh", "-c", "while kill -0 $PPID 2>/dev/null; do sleep 0.1; done"},
+            {}};
+  }
+
+  World world{{"web"}, always};
+};
+
+TEST_F(Hold, TheCommandHasTheLaneAndThenItIsAsItWas) {
+  begin(always);
+  ASSERT_TRUE(settles_on("vchan", 0));
+  const Outcome outcome = world.tool(
+      "0", {"lane", "web", "console", "--", "sh", "-c", program("xenlane") + " lane web; exit 42"});
+  EXPECT_EQ(outcome.code, 42);
+  EXPECT_EQ(outcome.out, "console: a command holds it\n");
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_TRUE(settles_on("vchan", 0));
+}
+
+TEST_F(Hold, OfSeveralTheLastDecidesAndWhatWasSetComesBack) {
+  begin(always);
+  EXPECT_EQ(world.tool("0", {"lane", "web", "console"}).code, 0);
+  Process first = hold("vchan");
+  ASSERT_TRUE(settles_on("vchan", 1));
+  Process second = hold("console");
+  ASSERT_TRUE(settles_on("console", 2));
+  second.signal(SIGTERM);
+  EXPECT_EQ(second.wait(), 128 + SIGTERM);
+  EXPECT_TRUE(settles_on("vchan", 1));
+  first.kill_and_reap();
+  EXPECT_TRUE(settles_on("console", 0)) << "what was set by hand";
+  EXPECT_EQ(lane().at("why").as_string(), "set by hand");
+}
+
+TEST_F(Hold, ALaneThatCannotBeHadIsWaitedForAndThenGivenUp) {
+  begin("[lanes]\npolicy = \"never\"\n");
+  const Outcome outcome =
+      world.tool("0", {"lane", "web", "vchan", "--wait", "1", "--", "echo", "it", "ran"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(outcome.err, "xenlane: no vchan lane within 1 s, but console: a command holds it\n");
+  EXPECT_TRUE(settles_on("console", 0));
+}
+
+TEST_F(Hold, ADaemonThatEndsMeanwhileIsTold) {
+  begin(always);
+  const std::string end_it = "kill -KILL " + std::to_string(world.worker_pid("web"));
+  const Outcome outcome = world.tool("0", {"lane", "web", "vchan", "--", "sh", "-c", end_it});
+  EXPECT_EQ(outcome.code, 0) << "the command's";
+  EXPECT_THAT(outcome.err, HasSubstr("the lane was not held to the end"));
+}
+
+TEST_F(Hold, CommandsThatAreNoneAreToldApart) {
+  begin(always);
+  EXPECT_EQ(world.tool("0", {"lane", "web", "vchan", "--", "/no/such"}).code, 127);
+  EXPECT_EQ(world.tool("0", {"lane", "web", "vchan", "--", "/etc"}).code, 126);
+  const Outcome no_lane = world.tool("0", {"lane", "web", "--", "true"});
+  EXPECT_EQ(no_lane.code, 2);
+  EXPECT_EQ(no_lane.err, "xenlane: which lane is the command to have?\n");
+  EXPECT_EQ(world.tool("0", {"ls", "--", "true"}).code, 2);
+}
+
+}  // namespace
+}  // namespace xenlane::tests
