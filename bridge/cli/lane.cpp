@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "bridge/channel/text.hpp"
@@ -17,12 +18,15 @@ namespace {
 
 namespace json = boost::json;
 
+constexpr unsigned wait_s_default = 30;
 constexpr std::chrono::milliseconds look_again{50};
+/// One look may fall between two lanes, when the last wish but one is still being carried out.
+constexpr unsigned looks_that_agree = 2;
 
 struct LaneOptions {
   std::vector<std::string> words;  ///< [GUEST] [LANE]
   bool as_json = false;
-  unsigned wait_s = 30;
+  std::optional<unsigned> wait_s;
 };
 
 /// The guest that is meant: in a guest the only one, on the host the one that was named.
@@ -64,25 +68,36 @@ Answer<Choice> parse(const Here& here, const std::vector<std::string>& words) {
   return {{std::move(guest.value), lane}, {}};
 }
 
-/// Until the guest has that lane; empty, or why it has not.
-std::optional<Failure> await_lane(const Choice& choice, std::chrono::seconds longest) {
+bool was_let_go(const transport::UniqueFd& connection) {
+  pollfd ended{connection.get(), POLLIN, 0};
+  return ::poll(&ended, 1, 0) == 1;
+}
+
+/// The failure when the guest has not got that lane after so long, or the daemon has let go of it.
+std::optional<Failure> await_lane(const Choice& choice, const transport::UniqueFd& held,
+                                  std::chrono::seconds longest) {
   const auto until = std::chrono::steady_clock::now() + longest;
   const std::string& path = choice.guest.control;
-  for (;;) {
+  for (unsigned seen = 0; seen < looks_that_agree;) {
     auto answer = control_request(path, "status");
     if (!answer) return control_failure(path, answer.error());
+    if (was_let_go(held)) {
+      return Failure{exit_broken, "the daemon has ended meanwhile; try again"};
+    }
     const json::object none;
     const json::object* lane = json_object(*answer, "lane");
     if (lane == nullptr) lane = &none;
-    if (choice.lane == "auto" || json_text(*lane, "kind") == choice.lane) return {};
-    if (std::chrono::steady_clock::now() >= until) {
+    const bool has_it = choice.lane == "auto" || json_text(*lane, "kind") == choice.lane;
+    seen = has_it ? seen + 1 : 0;
+    if (!has_it && std::chrono::steady_clock::now() >= until) {
       return Failure{exit_broken,
                      fmt::format("no {} lane within {} s, but {}: {}", choice.lane, longest.count(),
                                  escape_untrusted(json_text(*lane, "kind", "none")),
                                  escape_untrusted(json_text(*lane, "why", "-")))};
     }
-    std::this_thread::sleep_for(look_again);
+    if (seen < looks_that_agree) std::this_thread::sleep_for(look_again);
   }
+  return {};
 }
 
 /// With the lane as chosen for as long as the command runs.
@@ -94,12 +109,11 @@ int run_with_lane(const Choice& choice, const std::vector<std::string>& command,
     const Failure failure = control_failure(path, held.error());
     return fail(failure.code, failure.message);
   }
-  if (const auto failure = await_lane(choice, longest_wait)) {
+  if (const auto failure = await_lane(choice, held->connection, longest_wait)) {
     return fail(failure->code, failure->message);
   }
   const int code = run_command(command);
-  pollfd ended{held->connection.get(), POLLIN, 0};
-  if (::poll(&ended, 1, 0) == 1) {
+  if (was_let_go(held->connection)) {
     fail(exit_broken, "the daemon has ended meanwhile: the lane was not held to the end");
   }
   return code;
@@ -112,8 +126,11 @@ int run_lane(const Context& context, const LaneOptions& options) {
   if (choice.failure) return fail(choice.failure->code, choice.failure->message);
   if (!context.command.empty()) {
     if (choice.value.lane.empty()) return fail(exit_usage, "which lane is the command to have?");
-    return run_with_lane(choice.value, context.command, std::chrono::seconds(options.wait_s));
+    if (options.as_json) return fail(exit_usage, "with a command there is no --json");
+    return run_with_lane(choice.value, context.command,
+                         options.wait_s.value_or(wait_s_default) * std::chrono::seconds(1));
   }
+  if (options.wait_s) return fail(exit_usage, "--wait is for a command behind '--'");
   json::object reply;
   if (choice.value.lane.empty()) {
     Answer<json::object> bridge = ask_bridge(here.value, choice.value.guest);
@@ -146,8 +163,7 @@ void add_lane(CLI::App& app, Action& action) {
                    "The guest (on the host), and auto, vchan or console to set it")
       ->expected(0, 2);
   verb->add_flag("--json", options->as_json, "Print JSON");
-  verb->add_option("--wait", options->wait_s, "Seconds that a command waits for its lane")
-      ->capture_default_str()
+  verb->add_option("--wait", options->wait_s, "Seconds that a command waits for its lane (30)")
       ->check(CLI::Range(1U, 3600U));
   verb->footer(
       "A lane that is set stays so until it is set to auto or the daemon ends. What cannot be had\n"

@@ -75,8 +75,10 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return report_usage(app, error);
   }
-  if (separator != words.end() && !app.got_subcommand("lane")) {
-    return cli::fail(xenlane::bridge::exit_usage, "a command behind '--' is for 'xenlane lane'");
+  if (separator != words.end() && (context.command.empty() || !app.got_subcommand("lane"))) {
+    return cli::fail(xenlane::bridge::exit_usage,
+                     context.command.empty() ? "there is no command behind '--'"
+                                             : "a command behind '--' is for 'xenlane lane'");
   }
   if (!action) return cli::fail(xenlane::bridge::exit_usage, "no verb; see 'xenlane --help'");
   const int code = action(context);

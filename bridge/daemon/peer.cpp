@@ -232,7 +232,8 @@ std::shared_ptr<const void> Peer::hold_lane(LaneForce force) {
 
 void Peer::release_lane(std::uint64_t hold) {
   policy_.release(hold);
-  spdlog::info("{}: the lane is {} again", name_, to_string(policy_.forced()));
+  spdlog::info("{}: a command holds the lane no more; it is set to {}", name_,
+               to_string(policy_.forced()));
   review();
 }
 

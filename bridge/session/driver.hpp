@@ -38,8 +38,9 @@ struct LaneTerms {
   RandomId fresh_id{};  ///< host: of the session that this lane may begin
   /// Waits, with the lane open, until it is wanted: no deadline runs before the guest has spoken.
   bool standby = false;
-  /// The longest payload, which is also one stream's turn. Less than the most: the lane is slow,
-  /// and gets whole frames of that size, as it has use for them.
+  /// The longest payload, and what a stream sends in one turn. Less than the most: the lane is
+  /// slow, gets whole frames of that size, as it has use for them, and turns of several (see
+  /// turn_bytes_max()).
   std::uint32_t payload_bytes_max = data_payload_bytes_max;
 };
 

@@ -82,6 +82,9 @@ bool LanePolicy::wants_vchan(Time now, LaneWish peer) const {
 }
 
 std::string LanePolicy::why(Time now, LaneWish peer) const {
+  if (forced() == LaneForce::vchan && peer == LaneWish::console) {
+    return "the other side wants no vchan";
+  }
   if (forced() != LaneForce::automatic) {
     return holds_.empty() ? "set by hand" : "a command holds it";
   }

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <filesystem>
+
 #include "tests/e2e/world.hpp"
 
 namespace xenlane::tests {
@@ -27,11 +29,16 @@ class Hold : public testing::Test {
       return now.at("kind").as_string() == kind && now.at("holds") == holds;
     });
   }
-  /// In the background, until it is told to end; its command ends with it.
-  static Process hold(const std::string& kind) {
-    return {{program("xensim"), "exec", "0", "--", program("xenlane"), "lane", "web", kind, "--",
-             "sh", "-c", "while kill -0 $PPID 2>/dev/null; do sleep 0.1; done"},
-            {}};
+  /// In the background, with a command that runs already and ends with it.
+  Process hold(const std::string& kind) {
+    const std::string running = world.dir() + "/running." + kind;
+    Process process(
+        {program("xensim"), "exec", "0", "--", program("xenlane"), "lane", "web", kind, "--", "sh",
+         "-c",
+         "trap 'exit 7' TERM; : >" + running + "; while kill -0 $PPID 2>&-; do sleep 0.1; done"},
+        {});
+    EXPECT_TRUE(eventually([&] { return std::filesystem::exists(running); }));
+    return process;
   }
 
   World world{{"web"}, always};
@@ -56,7 +63,7 @@ TEST_F(Hold, OfSeveralTheLastDecidesAndWhatWasSetComesBack) {
   Process second = hold("console");
   ASSERT_TRUE(settles_on("console", 2));
   second.signal(SIGTERM);
-  EXPECT_EQ(second.wait(), 128 + SIGTERM);
+  EXPECT_EQ(second.wait(), 7) << "the signal is the command's to answer";
   EXPECT_TRUE(settles_on("vchan", 1));
   first.kill_and_reap();
   EXPECT_TRUE(settles_on("console", 0)) << "what was set by hand";
@@ -69,14 +76,17 @@ TEST_F(Hold, ALaneThatCannotBeHadIsWaitedForAndThenGivenUp) {
       world.tool("0", {"lane", "web", "vchan", "--wait", "1", "--", "echo", "it", "ran"});
   EXPECT_EQ(outcome.code, 1);
   EXPECT_EQ(outcome.out, "");
-  EXPECT_EQ(outcome.err, "xenlane: no vchan lane within 1 s, but console: a command holds it\n");
+  EXPECT_EQ(outcome.err,
+            "xenlane: no vchan lane within 1 s, but console: the other side wants no vchan\n");
   EXPECT_TRUE(settles_on("console", 0));
 }
 
 TEST_F(Hold, ADaemonThatEndsMeanwhileIsTold) {
   begin(always);
-  const std::string end_it = "kill -KILL " + std::to_string(world.worker_pid("web"));
-  const Outcome outcome = world.tool("0", {"lane", "web", "vchan", "--", "sh", "-c", end_it});
+  const std::string pid = std::to_string(world.worker_pid("web"));
+  const Outcome outcome = world.tool(
+      "0", {"lane", "web", "vchan", "--", "sh", "-c",
+            "kill -KILL " + pid + "; while kill -0 " + pid + " 2>&-; do sleep 0.05; done"});
   EXPECT_EQ(outcome.code, 0) << "the command's";
   EXPECT_THAT(outcome.err, HasSubstr("the lane was not held to the end"));
 }
@@ -89,6 +99,17 @@ TEST_F(Hold, CommandsThatAreNoneAreToldApart) {
   EXPECT_EQ(no_lane.code, 2);
   EXPECT_EQ(no_lane.err, "xenlane: which lane is the command to have?\n");
   EXPECT_EQ(world.tool("0", {"ls", "--", "true"}).code, 2);
+  EXPECT_EQ(world.tool("0", {"lane", "web", "vchan", "--"}).code, 2) << "an empty variable";
+  EXPECT_EQ(lane().at("set").as_string(), "auto");
+  const std::string kills_itself = "kill -KILL $$";
+  EXPECT_EQ(world.tool("0", {"lane", "web", "vchan", "--", "sh", "-c", kills_itself}).code,
+            128 + SIGKILL);
+  // As programs leave it that have no use for their children's ends.
+  EXPECT_EQ(world
+                .run_in("0", {"env", "--ignore-signal=CHLD", program("xenlane"), "lane", "web",
+                              "vchan", "--", "sh", "-c", "exit 42"})
+                .code,
+            42);
 }
 
 }  // namespace

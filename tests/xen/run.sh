@@ -5,7 +5,8 @@
 #   tests/xen/run.sh [--scenario NAME ...] [--oxenstored] [--keep] [--shell]
 #
 #   --scenario NAME   only this one, repeatable; --list shows the names
-#   --rounds N        how often guests are destroyed and daemons killed (default 20)
+#   --rounds N        how often guests are destroyed and daemons killed (default 20),
+#                     2 at least: each guest's turn comes
 #   --oxenstored      with the OCaml xenstored in place of the C one
 #   --keep            leaves the folder of the run with all its logs after success too
 #   --shell           a shell in domain 0 in place of the scenarios; Ctrl-A X ends QEMU
@@ -34,7 +35,7 @@ time_limit_s=900
 rounds=20
 machine_mib=2560
 
-usage() { sed -n '5,16s/^# \{0,1\}//p' "$xen_tests/run.sh"; }
+usage() { sed -n '5,17s/^# \{0,1\}//p' "$xen_tests/run.sh"; }
 
 while (($# > 0)); do
   case $1 in
@@ -44,7 +45,7 @@ while (($# > 0)); do
       exit
       ;;
     --rounds)
-      [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || { usage >&2 && exit 2; }
+      [[ ${2:-} =~ ^([2-9]|[1-9][0-9]+)$ ]] || { usage >&2 && exit 2; }
       rounds=$2
       shift
       ;;

@@ -22,10 +22,6 @@ constexpr std::uint64_t input_bytes_per_look = 64 * 1024;
 /// acknowledged at once.
 constexpr std::size_t enough_of_tty = 3 * 1024;
 constexpr std::size_t enough_of_socket = 12 * 1024;
-/// So many raw bytes released are told at once; and any, when the peer believes so many unreleased
-/// that it may be waiting.
-constexpr std::uint64_t released_told_at_once = console_ring_bytes / 4;
-constexpr std::uint64_t held_many = console_ring_bytes / 4 * 3;
 
 template <typename Byte>
 RingSpans<Byte> spans_of(std::span<Byte, console_ring_bytes> ring, std::uint64_t begin,
@@ -151,7 +147,7 @@ std::size_t ConsoleLane::useful_bytes_max() const {
   if (!link_.is_proven()) return block_raw_bytes / 2;
   const std::size_t useful = console_useful_blocks * block_raw_bytes;
   return std::clamp(useful * packed_share_unit / packed_share_, useful,
-                    console_ring_bytes - 2 * block_raw_bytes);
+                    peer_ring_bytes() - 2 * block_raw_bytes);
 }
 
 // The same from one arm() or wake-up to the next: in a domain without a clock page each look at the
@@ -286,8 +282,11 @@ void ConsoleLane::release_consumed() {
     received_blocks_.pop();
   }
   given_back_.part = static_cast<std::uint16_t>(consumed_ - given_back_blocks_);
-  link_.release(given_back_, consumed_ - told_consumed_ >= released_told_at_once ||
-                                 unpacked_ - told_consumed_ > held_many);
+  // A fourth of what the peer may have under way; or anything, when for all it was told so much of
+  // that is not released that it may be waiting.
+  const bool is_much = consumed_ - told_consumed_ >= peer_ring_bytes() / 4 ||
+                       unpacked_ - told_consumed_ > peer_ring_bytes() / 4 * 3;
+  link_.release(given_back_, is_much);
 }
 
 // A part of a block waits, as in RFC 896, while bytes are under way whose acknowledgement will send
@@ -296,10 +295,10 @@ void ConsoleLane::pack_blocks(TimePoint now, bool all) {
   // What fills the window is sent half a window at a time.
   const bool full = link_.has_unacknowledged() && link_.room() < link_window_bytes / 2;
   const bool may_pack = zstd_ && (link_.peer_flags() & link_zstd) != 0;
-  const std::uint64_t kept = link_.peer_is_roomy() ? console_ring_bytes : console_small_ring_bytes;
   while (link_.is_open() && packed_ < published_ && !sent_blocks_.full() && (all || !full)) {
     const std::size_t size = std::min<std::uint64_t>(published_ - packed_, block_raw_bytes);
-    if (link_.room() < BlockPacker::bytes_max(size) || packed_ + size - released_ > kept) break;
+    if (link_.room() < BlockPacker::bytes_max(size)) break;
+    if (packed_ + size - released_ > peer_ring_bytes()) break;
     if (size < block_raw_bytes && link_.has_unacknowledged() && !all) break;
     const auto block =
         packer_.pack(spans_of<const std::byte>(send_ring_, packed_, packed_ + size), may_pack);
@@ -337,7 +336,7 @@ void ConsoleLane::add_frame(const LinkFrame& frame) {
   port_->add_output(
       encode_link_line(frame, encoding, port_->output_room().first<link_line_bytes_max>()));
   ++counters_.frames_out;
-  told_consumed_ = given_back_blocks_ + given_back_.part;
+  if (of_link) told_consumed_ = given_back_blocks_ + given_back_.part;
 }
 
 ConsoleCounters ConsoleLane::counters() const {

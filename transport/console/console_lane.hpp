@@ -116,6 +116,10 @@ class ConsoleLane final : public Lane {
   void unpack_blocks();
   void handle_released();
   void release_consumed();
+  /// Raw bytes that the peer keeps, and has under way at most.
+  std::size_t peer_ring_bytes() const {
+    return link_.peer_is_roomy() ? console_ring_bytes : console_small_ring_bytes;
+  }
   void pack_blocks(TimePoint now, bool all);
   void write_port(TimePoint now, bool all = false);
   void add_frame(const LinkFrame& frame);

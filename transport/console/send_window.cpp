@@ -7,6 +7,15 @@
 
 namespace xenlane::transport {
 
+namespace {
+
+/// What is sent again of them to learn from the answer what the peer has.
+std::uint32_t first_of(std::uint32_t bytes) {
+  return std::min<std::uint32_t>(bytes, link_text_payload_bytes_max);
+}
+
+}  // namespace
+
 void SendWindow::write(std::span<const std::byte> bytes) {
   XENLANE_ASSERT(bytes.size() <= room());
   const std::size_t offset = end_ % link_window_bytes;
@@ -16,9 +25,10 @@ void SendWindow::write(std::span<const std::byte> bytes) {
   end_ += static_cast<std::uint32_t>(bytes.size());
 }
 
-// Less than a frame waits, as in RFC 896, for what is under way to arrive.
+// Less than a frame waits, as in RFC 896, for what is under way to arrive; unless the peer was told
+// that more follows, and holds its answer back.
 bool SendWindow::waits(bool all) const {
-  return !all && has_unacknowledged() && end_ - next_ < trust_.frame_bytes;
+  return !all && !promised_ && has_unacknowledged() && end_ - next_ < trust_.frame_bytes;
 }
 
 std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, bool all,
@@ -34,7 +44,8 @@ std::optional<SendWindow::Segment> SendWindow::poll(std::size_t bytes_max, bool 
       std::min({trust_.frame_bytes, std::size_t{to - from}, link_window_bytes - offset});
   Segment out{from, std::span(ring_).subspan(offset, size), again};
   from += static_cast<std::uint32_t>(size);
-  out.more = again_from_ != again_to_ || (next_ != end_ && !waits(all));
+  promised_ = false;
+  promised_ = out.more = again_from_ != again_to_ || (next_ != end_ && !waits(all));
   if (again) {
     repeated_at_ = now;
     sampling_since_.reset();  // its acknowledgement would not tell which of the two it is for
@@ -85,14 +96,20 @@ void SendWindow::look_for_losses(bool progress, TimePoint now) {
     return;
   }
   if (!timed_out_ || !progress) return;
-  timed_out_ = false;
-  if (is_after(acknowledged_, repeated_to_)) {
-    // More than was sent again: what was sent before is arriving, only late (RFC 5682).
-    trust_ = trust_before_timeout_;
+  const bool more_than_sent_again = is_after(acknowledged_, repeated_to_);
+  if (is_after(timed_out_at_, acknowledged_) && more_than_sent_again) {
+    // What was sent before is arriving, only late (RFC 5682); or its end was lost. The answer to
+    // its next bytes tells which.
+    repeat(acknowledged_, acknowledged_ + first_of(timed_out_at_ - acknowledged_), now);
     return;
   }
-  // The peer has what was sent again, and knows of no gap: what was sent before that never came.
-  if (is_after(timed_out_at_, acknowledged_)) send_again(again_from_, timed_out_at_, now);
+  timed_out_ = false;
+  if (is_after(timed_out_at_, acknowledged_)) {
+    // The peer has what was sent again, and knows of no gap: the rest never came.
+    send_again(again_from_, timed_out_at_, now);
+  } else if (more_than_sent_again) {
+    trust_ = trust_before_timeout_;  // nothing was lost but time
+  }
 }
 
 void SendWindow::handle_timeout(TimePoint now) {
@@ -102,7 +119,7 @@ void SendWindow::handle_timeout(TimePoint now) {
     if (!timed_out_) trust_before_timeout_ = trust_;
     timed_out_ = true;
     timed_out_at_ = next_;
-    count = std::min<std::uint32_t>(next_ - acknowledged_, link_text_payload_bytes_max);
+    count = first_of(next_ - acknowledged_);
   }
   send_again(acknowledged_, acknowledged_ + count, now);
 }
@@ -122,6 +139,10 @@ void SendWindow::handle_arrived(std::uint32_t bytes) {
 
 void SendWindow::send_again(std::uint32_t from, std::uint32_t to, TimePoint now) {
   handle_loss();
+  repeat(from, to, now);
+}
+
+void SendWindow::repeat(std::uint32_t from, std::uint32_t to, TimePoint now) {
   again_from_ = repeated_from_ = from;
   again_to_ = repeated_to_ = to;
   repeated_at_ = now;

@@ -70,6 +70,7 @@ class SendWindow {
  private:
   bool waits(bool all) const;
   void send_again(std::uint32_t from, std::uint32_t to, TimePoint now);
+  void repeat(std::uint32_t from, std::uint32_t to, TimePoint now);
   bool was_sent_again(std::uint32_t position, TimePoint now) const;
   void take_released(std::uint32_t position, std::uint16_t part);
   void take_sample(TimePoint now);
@@ -83,6 +84,7 @@ class SendWindow {
   std::uint32_t acknowledged_ = 0;
   std::uint32_t next_ = 0;
   std::uint32_t end_ = 0;
+  bool promised_ = false;  ///< the last frame said that more follows
 
   std::uint32_t hole_ = 0;        ///< what the peer said last about the gap at acknowledged_
   std::uint32_t again_from_ = 0;  ///< waits to be sent again

@@ -74,7 +74,7 @@ constexpr Row rows[] = {
     {demand, by_itself, slow, answers, true, fast, false, unwanted},
     {demand, by_itself, slow, none, false, any, false, unwanted},
     {demand, LaneForce::vchan, any, answers, false, fast, true, by_hand},
-    {demand, LaneForce::vchan, slow, answers, false, fast, false, by_hand},
+    {demand, LaneForce::vchan, slow, answers, false, fast, false, unwanted},
     {demand, LaneForce::console, any, answers, true, slow, false, by_hand},
     {demand, LaneForce::console, fast, answers, true, slow, false, by_hand},
     {demand, LaneForce::console, any, none, false, slow, false, by_hand},

@@ -116,6 +116,42 @@ TEST_F(ConsoleLinkTest, AnAnswerThatIsLateIsNoLoss) {
       << "frames are as long as before";
 }
 
+TEST_F(ConsoleLinkTest, AnEndThatWasLostIsFoundWithOneTimeout) {
+  begin(ConsoleEnd::guest, 1);
+  begin(ConsoleEnd::host, 2, link_own_device | link_roomy);
+  expect_transfer(400'000, 1);
+  guest->send(random_bytes(3 * link_binary_payload_bytes_max, 2));
+  transmit(*guest, to_host, to_guest);
+  ASSERT_EQ(to_host.size(), 4U) << "an acknowledgement, and three whole frames";
+  to_host.resize(2);  // it said that more follows, so nobody answers
+  const TimePoint before = now;
+  run();
+  EXPECT_EQ(host->received.size(), 400'000 + 3 * link_binary_payload_bytes_max);
+  // 30 ms, and three times there and back.
+  EXPECT_LT(now - before, 80ms);
+}
+
+// Who was told that more follows holds the answer back that the rest would wait for.
+TEST_F(ConsoleLinkTest, APromiseOfMoreIsKeptThoughFramesHaveBecomeLonger) {
+  SendWindow window;
+  const auto poll = [&] { return window.poll(link_binary_payload_bytes_max, false, now); };
+  const std::size_t frame = frame_payload_bytes_first;
+  const std::size_t until_longer = frames_until_longer * frame;
+  window.write(random_bytes(until_longer, 1));
+  while (poll()) {
+  }
+  window.write(random_bytes(2 * frame + 100, 2));
+  const auto first = poll();
+  ASSERT_TRUE(first && first->more);
+  LinkFrame answer;
+  answer.got = static_cast<std::uint32_t>(until_longer);
+  EXPECT_EQ(window.handle(answer, now), SendWindow::Heard::progress);
+  const auto second = poll();
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->bytes.size(), frame + 100) << "all of it in one longer frame";
+  EXPECT_FALSE(second->more);
+}
+
 TEST_F(ConsoleLinkTest, LessThanAFrameWaitsForWhatIsUnderWay) {
   begin_both();
   run();
