@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "bridge/channel/text.hpp"
+#include "transport/console/packer.hpp"
 #include "transport/vchan/vchan_opener.hpp"
 
 namespace xenlane::bridge {
