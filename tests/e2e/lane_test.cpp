@@ -80,9 +80,18 @@ class Chat {
   std::thread thread_;
 };
 
+bool is_stopped(pid_t process) {
+  const std::string stat = read_file("/proc/" + std::to_string(process) + "/stat");
+  const std::size_t name_end = stat.rfind(") ");
+  return name_end != std::string::npos && stat[name_end + 2] == 'T';
+}
+
 /// Writes indexes into the control page of the guest's vchan that no honest peer could write, until
-/// somebody has seen one: the bridges write theirs over them all the time.
+/// somebody has seen one: the bridges write theirs over them all the time. The guest's stands still
+/// meanwhile; it would give the page up, and something else would be hit that is there then.
 void corrupt_ring(pid_t guest) {
+  ::kill(guest, SIGSTOP);
+  EXPECT_TRUE(eventually([&] { return is_stopped(guest); }));
   std::ifstream maps("/proc/" + std::to_string(guest) + "/maps");
   for (std::string line; std::getline(maps, line);) {
     if (line.find("xensim-grants") == std::string::npos) continue;
@@ -97,6 +106,7 @@ void corrupt_ring(pid_t guest) {
     iovec to{reinterpret_cast<void*>(begin), sizeof wrong};
     for (int i = 0; i < 20'000; ++i) ::process_vm_writev(guest, &from, 1, &to, 1, 0);
   }
+  ::kill(guest, SIGCONT);
 }
 
 /// Takes the vchan away in one of the ways in which that happens; `give_back` makes it possible
