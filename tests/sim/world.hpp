@@ -158,6 +158,7 @@ class World {
   void wait_for_sessions();
   std::uint64_t recovery_ns(const Guest& guest) const;
   void probe(Guest& guest, Side side, std::uint64_t deadline_ns);
+  void await_probe(Guest& guest, std::uint64_t id);
   void drain_ports(Guest& guest);
   void check_nothing_left(Guest& guest);
   std::uint64_t bad_endings(const Guest& guest, Side side) const;
