@@ -66,9 +66,12 @@ int run(int argc, char** argv) {
   cli::add_status(app, action);
   cli::add_connect(app, action);
   cli::add_lane(app, action);
-  // Whatever comes behind "--" is somebody else's to parse.
+  // What comes behind "--" is somebody else's to parse; but only `lane` has commands.
   const std::span<char*> words(argv, static_cast<std::size_t>(argc));
-  const auto separator = std::ranges::find(words, std::string_view("--"));
+  auto separator = std::ranges::find(words, std::string_view("--"));
+  if (std::find(words.begin(), separator, std::string_view("lane")) == separator) {
+    separator = words.end();
+  }
   if (separator != words.end()) context.command.assign(separator + 1, words.end());
   try {
     app.parse(static_cast<int>(separator - words.begin()), argv);

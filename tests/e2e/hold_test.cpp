@@ -98,7 +98,7 @@ TEST_F(Hold, CommandsThatAreNoneAreToldApart) {
   const Outcome no_lane = world.tool("0", {"lane", "web", "--", "true"});
   EXPECT_EQ(no_lane.code, 2);
   EXPECT_EQ(no_lane.err, "xenlane: which lane is the command to have?\n");
-  EXPECT_EQ(world.tool("0", {"ls", "--", "true"}).code, 2);
+  EXPECT_EQ(world.tool("0", {"connect", "--", "web/org.no.such"}).code, 4) << "a name, no command";
   EXPECT_EQ(world.tool("0", {"lane", "web", "vchan", "--"}).code, 2) << "an empty variable";
   EXPECT_EQ(lane().at("set").as_string(), "auto");
   const std::string kills_itself = "kill -KILL $$";
