@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "bridge/channel/text.hpp"
 #include "bridge/daemon/negotiation.hpp"
 #include "bridge/daemon/program.hpp"
+#include "transport/base/await_exit.hpp"
 #include "transport/base/spawn.hpp"
 
 namespace xenlane::host {
@@ -250,12 +250,7 @@ asio::awaitable<void> Broker::keep_worker(std::shared_ptr<Guest> guest) {
     if (child) {
       guest->worker = *child;
       ++guest->worker_starts;
-      asio::posix::stream_descriptor ended(executor_,
-                                           static_cast<int>(::syscall(SYS_pidfd_open, *child, 0)));
-      co_await ended.async_wait(asio::posix::descriptor_base::wait_read,
-                                asio::as_tuple(asio::use_awaitable));
-      int status = 0;
-      ::waitpid(*child, &status, 0);
+      const int status = co_await transport::await_exit(executor_, *child);
       guest->worker = -1;
       if (guest->stopped) co_return;
       spdlog::warn("guest {}: worker {} ended ({} {}); starting another", guest->identity.name,

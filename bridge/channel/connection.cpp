@@ -92,7 +92,11 @@ void Connection::watch_hang_up() {
                        if (error || self->owner_ == nullptr || self->writing_over_) return;
                        pollfd poll{self->socket_.native_handle(), 0, 0};
                        ::poll(&poll, 1, 0);
-                       if ((poll.revents & (POLLHUP | POLLERR)) != 0) self->drop_output();
+                       if ((poll.revents & (POLLHUP | POLLERR)) != 0) {
+                         self->drop_output();
+                       } else {
+                         self->watch_hang_up();  // it was not about this socket
+                       }
                      });
 }
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -109,6 +110,7 @@ class Broker {
   asio::signal_set signals_;
   std::optional<ControlServer> control_;
   std::optional<asio::posix::stream_descriptor> lifetime_;
+  std::array<char, 1> lifetime_byte_{};  ///< never comes
 };
 
 void Broker::start() {
@@ -125,8 +127,8 @@ void Broker::start() {
   });
   if (options_.lifetime_fd >= 0) {
     lifetime_.emplace(io_, options_.lifetime_fd);
-    lifetime_->async_wait(asio::posix::stream_descriptor::wait_read, [this](error_code error) {
-      if (error) return;
+    lifetime_->async_read_some(asio::buffer(lifetime_byte_), [this](error_code error, std::size_t) {
+      if (error == asio::error::operation_aborted) return;
       log("the launcher is gone: going down");
       down(0);
       io_.stop();
