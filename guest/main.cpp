@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 
 #include "bridge/channel/listener.hpp"
@@ -16,6 +17,7 @@
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/program.hpp"
 #include "guest/guest_link.hpp"
+#include "transport/base/blocking.hpp"
 #include "transport/base/spawn.hpp"
 
 namespace {
@@ -32,6 +34,9 @@ constexpr const char* examples =
     "  xenlane-guest --config ./guest.toml    serve another configuration\n"
     "Exit codes: 0 stopped, 1 failed, 2 usage, 3 configuration, 7 permission, 8 no Xen,\n"
     "9 too few grants. See also xenlane(1).";
+
+/// For xenstored's answers, when the daemon ends.
+constexpr std::chrono::milliseconds closing_max{1000};
 
 // Whether a lane can be had at all is known before anything is promised to anyone; a console may
 // stand in for the vchan.
@@ -71,6 +76,8 @@ int run(const BridgeConfig& config) {
                peer.channels().channels().size(), config.run_dir);
   context.run();
   peer.end_session(ECONNRESET, "shutting down");
+  // A lane that was being closed takes its nodes in xenstore with it.
+  transport::await_blocking_calls(closing_max);
   return exit_ok;
 }
 

@@ -125,11 +125,7 @@ class SilentXenstored {
   /// Closes all connections, those not accepted included: whoever waits is told.
   ~SilentXenstored() {
     listener_.reset();
-    const auto end = std::chrono::steady_clock::now() + 20s;
-    while (blocking_calls_under_way() != 0 && std::chrono::steady_clock::now() < end) {
-      std::this_thread::yield();
-    }
-    EXPECT_EQ(blocking_calls_under_way(), 0);
+    EXPECT_TRUE(await_blocking_calls(20s));
     ::unlink((Xen::simulator->dir() + "/silent").c_str());
   }
   SilentXenstored(const SilentXenstored&) = delete;

@@ -51,11 +51,7 @@ class Blocking : public testing::Test {
     io.run();
   }
   static void expect_none_under_way() {
-    const auto end = std::chrono::steady_clock::now() + 20s;
-    while (blocking_calls_under_way() != 0 && std::chrono::steady_clock::now() < end) {
-      std::this_thread::yield();
-    }
-    EXPECT_EQ(blocking_calls_under_way(), 0);
+    EXPECT_TRUE(await_blocking_calls(20s));
   }
 
   asio::io_context io{1};
@@ -125,6 +121,15 @@ TEST_F(Blocking, WaiterThatIsDestroyedLeavesTheCallBehind) {
   }
   stuck.let_go();
   EXPECT_NE(destroyed.get_future().get(), std::this_thread::get_id());
+}
+
+TEST_F(Blocking, WhoEndsTheProcessWaitsForThemOnlySoLong) {
+  Stuck stuck;
+  start(stuck.call(), 1ms);
+  run_all();
+  EXPECT_FALSE(await_blocking_calls(5ms));
+  stuck.let_go();
+  EXPECT_TRUE(await_blocking_calls(20s));
 }
 
 TEST_F(Blocking, WhatMustBeDoneIsDoneElsewhereThoughTheOthersAreStuck) {

@@ -26,6 +26,17 @@ inline std::atomic<int>& blocking_calls_under_way() {
   return count;
 }
 
+/// For who ends the process: calls that have almost returned are let finish. False when some are
+/// still under way after `longest`.
+inline bool await_blocking_calls(std::chrono::milliseconds longest) {
+  const auto end = std::chrono::steady_clock::now() + longest;
+  while (blocking_calls_under_way() != 0) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
 /// Whether a call may be turned away because too many are under way or stuck.
 enum class BlockingCall : std::uint8_t {
   limited,
