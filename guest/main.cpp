@@ -11,6 +11,7 @@
 #include <chrono>
 #include <csignal>
 
+#include "bridge/bench/service.hpp"
 #include "bridge/channel/listener.hpp"
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
@@ -85,6 +86,9 @@ int run(const BridgeConfig& config) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  if (argc == 3 && std::string_view(argv[1]) == bench_service_option) {
+    return serve_bench(STDIN_FILENO, argv[2]);
+  }
   CLI::App app{"Serves this guest's named sockets and carries them to the host.", "xenlane-guest"};
   std::optional<std::string> config_path;
   std::optional<std::string> run_dir;

@@ -10,6 +10,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 
+#include "bridge/bench/service.hpp"
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
 #include "bridge/daemon/program.hpp"
@@ -103,6 +104,9 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  if (argc == 3 && std::string_view(argv[1]) == bench_service_option) {
+    return serve_bench(STDIN_FILENO, argv[2]);
+  }
   CLI::App app{"Serves the guests' named sockets on the host.", "xenlane-host"};
   Options options;
   app.add_option("--config", options.config_path,

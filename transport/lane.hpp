@@ -104,6 +104,8 @@ class Lane {
   virtual std::chrono::microseconds look_away() { return {}; }
   /// Wakes the peer whether it asked or not: the cure for a lost event.
   virtual void nudge() = 0;
+  /// How often it has told the peer that something is new: events sent, writes to the device.
+  virtual std::uint64_t notifications() const { return 0; }
   /// Why the lane has ended, where it knows more than its state tells; else empty.
   virtual std::string_view trouble() const { return {}; }
 };

@@ -73,7 +73,12 @@ void SharedRingLane::publish() {
   consumed_unpublished_ = committed_unpublished_ = false;
   const std::uint8_t untrusted_asked = __atomic_fetch_and(
       rings_.peer_requests, static_cast<std::uint8_t>(~actions), __ATOMIC_SEQ_CST);
-  if ((untrusted_asked & actions) != 0) send_wake_up();
+  if ((untrusted_asked & actions) != 0) notify();
+}
+
+void SharedRingLane::notify() {
+  ++notifications_;
+  send_wake_up();
 }
 
 std::size_t SharedRingLane::unconsumed_bytes() {

@@ -44,7 +44,8 @@ class SharedRingLane : public Lane {
   std::size_t unconsumed_bytes() final;
   ReadableSpans unconsumed() final;
   bool arm(bool want_readable, bool want_writable) final;
-  void nudge() final { send_wake_up(); }
+  void nudge() final { notify(); }
+  std::uint64_t notifications() const final { return notifications_; }
 
  protected:
   /// Takes over rings whose counters this side has just read or set; see vchan_lane.cpp.
@@ -54,6 +55,7 @@ class SharedRingLane : public Lane {
   virtual LaneState peer_state() = 0;
   virtual void send_wake_up() = 0;
 
+  void notify();
   void observe_producer();
   void observe_consumer();
 
@@ -63,6 +65,7 @@ class SharedRingLane : public Lane {
   bool consumed_unpublished_ = false;
   bool committed_unpublished_ = false;
   bool violated_ = false;
+  std::uint64_t notifications_ = 0;
 };
 
 }  // namespace xenlane::transport

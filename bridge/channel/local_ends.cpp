@@ -205,13 +205,19 @@ void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& me
   session_.wake();
 }
 
+boost::system::result<UniqueFd> ChannelTable::connect_target(const Target& target) const {
+  if (target.kind() == TargetKind::unix_socket) return connect_once(target.path());
+  if (!start_bench_) return boost::system::error_code(ENOTSUP, boost::system::generic_category());
+  return start_bench_();
+}
+
 asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uint64_t session) {
   const auto alive = alive_;
-  const std::string path = channel.config.target->path();
+  const Target target = *channel.config.target;
   const auto end = std::chrono::steady_clock::now() + dial_deadline_;
   asio::steady_timer pause(executor_);
   for (;;) {
-    auto socket = connect_once(path);
+    auto socket = connect_target(target);
     const bool wanted =
         *alive && session == session_count_ && incoming_.contains(id) && mux_of(id) != nullptr;
     if (!wanted) co_return;
@@ -222,7 +228,7 @@ asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uin
     }
     if (socket.error().value() != EAGAIN || std::chrono::steady_clock::now() >= end) {
       refuse_incoming(id, socket.error().value(),
-                      fmt::format("unix:{}: {}", path, std::strerror(socket.error().value())));
+                      fmt::format("{}: {}", target.uri(), std::strerror(socket.error().value())));
       co_return;
     }
     pause.expires_after(dial_retry);

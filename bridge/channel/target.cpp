@@ -4,14 +4,30 @@
 
 namespace xenlane::bridge {
 
-boost::system::result<UnixTarget, ParseError> UnixTarget::parse(std::string_view uri) {
-  constexpr std::string_view scheme = "unix:";
-  if (!uri.starts_with(scheme)) {
-    return ParseError{fmt::format(
-        "'{}' has no known scheme; the only one is unix:, as in \"unix:/absolute/path\"",
-        escape_untrusted(uri, 40))};
+namespace {
+
+constexpr std::string_view unix_scheme = "unix:";
+constexpr std::string_view bench_uri = "builtin:bench";
+
+}  // namespace
+
+std::string Target::uri() const {
+  switch (kind_) {
+    case TargetKind::unix_socket:
+      return std::string(unix_scheme) + path_;
+    case TargetKind::bench:
+      return std::string(bench_uri);
   }
-  const std::string_view path = uri.substr(scheme.size());
+  return {};
+}
+
+boost::system::result<Target, ParseError> Target::parse(std::string_view uri) {
+  if (uri == bench_uri) return Target(TargetKind::bench, {});
+  if (!uri.starts_with(unix_scheme)) {
+    return ParseError{fmt::format("'{}' is no target; there are \"unix:/absolute/path\" and \"{}\"",
+                                  escape_untrusted(uri, 40), bench_uri)};
+  }
+  const std::string_view path = uri.substr(unix_scheme.size());
   if (path.empty() || path.front() != '/') {
     return ParseError{fmt::format("the path '{}' is not absolute", escape_untrusted(path, 40))};
   }
@@ -21,7 +37,7 @@ boost::system::result<UnixTarget, ParseError> UnixTarget::parse(std::string_view
                                   unix_path_bytes_max)};
   }
   if (path.back() == '/') return ParseError{"the path ends in '/', so it names a folder"};
-  return UnixTarget(path);
+  return Target(TargetKind::unix_socket, path);
 }
 
 }  // namespace xenlane::bridge

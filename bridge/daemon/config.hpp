@@ -46,8 +46,8 @@ enum class LanePreference {
 struct ChannelConfig {
   ChannelName name;
   EndKind end = EndKind::listen;
-  std::optional<UnixTarget> target = {};  ///< set for dial, unless `error` is set
-  std::string guest = "*";                ///< glob of guest names; only used on the host
+  std::optional<Target> target = {};  ///< set for dial, unless `error` is set
+  std::string guest = "*";            ///< glob of guest names; only used on the host
   mode_t socket_mode = 0600;
   std::string owner = {};  ///< as written: a user's name or number; empty: the daemon's
   std::string group = {};

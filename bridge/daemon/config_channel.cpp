@@ -19,7 +19,7 @@ constexpr std::size_t guest_glob_bytes_max = 128;
 struct Draft {
   std::optional<ChannelName> name;
   std::optional<EndKind> end;
-  std::optional<UnixTarget> target;
+  std::optional<Target> target;
   bool has_target = false;
   bool has_socket_keys = false;
   std::string guest = "*";
@@ -68,7 +68,7 @@ std::string read_target(const toml::node& node, Draft& draft) {
   std::string text;
   std::string wrong = read_text(node, text);
   if (!wrong.empty()) return wrong;
-  auto target = UnixTarget::parse(text);
+  auto target = Target::parse(text);
   if (!target) return target.error().text;
   draft.target = *target;
   return {};

@@ -60,11 +60,13 @@ Peer::Peer(const boost::asio::any_io_executor& executor, Role role, std::string 
       name_(std::move(name)),
       config_(config),
       session_({role, random_id(), config.limits}),
+      bench_(executor, [this] { return usage(); }),
       channels_(executor, session_, name_, milliseconds(config.timeouts.dial_ms)),
       policy_(config.lanes.policy),
       review_timer_(executor),
       resume_timer_(executor) {
   channels_.set_down_reason("not connected yet");
+  channels_.set_bench([this] { return bench_.start(); });
   review();
 }
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "bridge/bench/launcher.hpp"
 #include "bridge/channel/channel_table.hpp"
 #include "bridge/channel/log_budget.hpp"
 #include "bridge/daemon/config.hpp"
@@ -111,6 +112,7 @@ class Peer final : private LaneChooser {
   const SessionDriver* carrying() const;
   LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
   void review(std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now());
+  boost::json::object usage() const;
   void release_lane(std::uint64_t hold);
   void wake_lanes();
   void limit_cut(const std::string& reason, bool superseded);
@@ -121,6 +123,7 @@ class Peer final : private LaneChooser {
   std::string name_;
   const BridgeConfig& config_;
   Session session_;
+  BenchLauncher bench_;
   ChannelTable channels_;
   LanePolicy policy_;
   std::uint64_t last_hold_ = 0;

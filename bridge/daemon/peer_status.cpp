@@ -1,4 +1,6 @@
 // What a bridge tells of itself: its part of the status reply (docs/control.md).
+#include <sys/resource.h>
+
 #include <cstring>
 
 #include "bridge/daemon/peer.hpp"
@@ -103,6 +105,18 @@ json::value Peer::describe_console() const {
                       {"packed_bytes_out", counters.packed_bytes_out}};
 }
 
+json::object Peer::usage() const {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto us = [](const timeval& time) { return time.tv_sec * 1'000'000 + time.tv_usec; };
+  json::object out{{"cpu_us", us(used.ru_utime) + us(used.ru_stime)}};
+  if (const SessionDriver* driver = carrying()) {
+    out["wake_ups"] = driver->counters().wake_ups;
+    out["notifications"] = driver->notifications();
+  }
+  return out;
+}
+
 json::object Peer::status() const {
   json::object session;
   json::object streams{{"open", 0}, {"max", 2 * config_.limits.streams_max}};
@@ -122,9 +136,9 @@ json::object Peer::status() const {
   if (const SessionDriver* driver = carrying()) {
     session["epoch"] = driver->epoch();
     polling = describe(driver->poll_budget());
-    counters["wake_ups"] = driver->counters().wake_ups;
     counters["nudges"] = driver->counters().nudges;
   }
+  for (auto& [name, value] : usage()) counters[name] = std::move(value);
   if (const Mux* mux = session_.mux()) {
     const MuxCounters& mux_counters = mux->counters();
     session["id"] = to_hex(session_.id());

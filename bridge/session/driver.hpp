@@ -136,6 +136,7 @@ class SessionDriver final : private Carrier {
   /// What waits for the peer: on the lane, and to be sent again.
   std::size_t backlog_bytes() { return lane_->unconsumed_bytes() + session_.resend().size(); }
   const DriverCounters& counters() const { return counters_; }
+  std::uint64_t notifications() const { return lane_->notifications(); }
   const PollBudget& poll_budget() const { return poll_budget_; }
   const SendLimit& send_limit() const { return send_limit_; }
 

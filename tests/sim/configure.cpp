@@ -18,7 +18,7 @@ constexpr std::uint64_t console_bytes_max = 12'000;
 
 bridge::ChannelConfig channel(const std::string& name, EndKind end, const std::string& target) {
   bridge::ChannelConfig config{.name = bridge::ChannelName::parse(name).value(), .end = end};
-  if (!target.empty()) config.target = bridge::UnixTarget::parse("unix:" + target).value();
+  if (!target.empty()) config.target = bridge::Target::parse("unix:" + target).value();
   return config;
 }
 

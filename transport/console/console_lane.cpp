@@ -67,6 +67,7 @@ ConsoleLane::ConsoleLane(std::shared_ptr<ConsolePort> port, const LinkSettings& 
       zstd_(zstd),
       paced_bytes_(port_->bytes_in()),
       bytes_in_before_(port_->bytes_in()),
+      writes_before_(port_->writes()),
       bytes_out_before_(port_->bytes_out()) {
   XENLANE_ASSERT(!port_->in_use);
   port_->in_use = true;

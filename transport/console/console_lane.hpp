@@ -99,6 +99,7 @@ class ConsoleLane final : public Lane {
   std::optional<std::chrono::steady_clock::time_point> deadline() const override;
   std::chrono::microseconds look_away() override;
   void nudge() override;
+  std::uint64_t notifications() const override { return port_->writes() - writes_before_; }
   std::string_view trouble() const override;
 
   ConsoleCounters counters() const;
@@ -134,6 +135,7 @@ class ConsoleLane final : public Lane {
   ConsoleCounters counters_;
   std::uint64_t paced_bytes_;      ///< the port's, at the last acknowledge()
   std::uint64_t bytes_in_before_;  ///< by former lanes on the port
+  std::uint64_t writes_before_;
   std::uint64_t bytes_out_before_;
 
   // Raw bytes, counted from the lane's beginning. Sent: released, packed, published, committed, in

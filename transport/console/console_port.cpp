@@ -74,6 +74,7 @@ bool ConsolePort::write_output() {
     if (sent > 0) {
       written += static_cast<std::size_t>(sent);
       bytes_out_ += static_cast<std::size_t>(sent);
+      ++writes_;
     } else if (sent == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
       break;
     } else if (errno != EINTR) {

@@ -53,6 +53,7 @@ class ConsolePort {
 
   std::uint64_t bytes_in() const { return bytes_in_; }
   std::uint64_t bytes_out() const { return bytes_out_; }
+  std::uint64_t writes() const { return writes_; }
 
   /// Whether a lane uses it; that is kept by the lane.
   bool in_use = false;
@@ -76,6 +77,7 @@ class ConsolePort {
   std::size_t output_end_ = 0;
   std::uint64_t bytes_in_ = 0;
   std::uint64_t bytes_out_ = 0;
+  std::uint64_t writes_ = 0;
 };
 
 }  // namespace xenlane::transport

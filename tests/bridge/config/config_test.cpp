@@ -227,7 +227,7 @@ mode = 660
       lines(got),
       ElementsAre(
           AllOf(HasSubstr(":4: warning: channel: mode, owner and group have no effect")),
-          HasSubstr(":7: error: channel.target: 'tcp:localhost:22' has no known scheme"),
+          HasSubstr(":7: error: channel.target: 'tcp:localhost:22' is no target"),
           HasSubstr(":8: error: channel.mode: must be a text of octal digits"),
           HasSubstr(":10: error: channel.name: 'a/b': '/' at byte 2"),
           HasSubstr(":12: error: channel: 'name' is missing"),
@@ -243,7 +243,7 @@ mode = 660
   EXPECT_FALSE(got.is_fatal());
   EXPECT_THAT(find_channel(got.config, name("org.example.good"), "web")->error, IsEmpty());
   EXPECT_THAT(find_channel(got.config, name("org.example.bad"), "web")->error,
-              HasSubstr("no known scheme"));
+              HasSubstr("is no target"));
   EXPECT_THAT(got.config.channels, SizeIs(6));
 }
 

@@ -72,19 +72,19 @@ TEST(ChannelName, NamesCompareAndHashByTheirText) {
   EXPECT_EQ(names.size(), 2U);
 }
 
-TEST(UnixTarget, AbsolutePathsUpToTheSocketLimitAreTaken) {
+TEST(Target, AbsolutePathsUpToTheSocketLimitAreTaken) {
   const std::string longest = "/" + std::string(106, 'p');
-  EXPECT_EQ(UnixTarget::parse("unix:" + longest)->path(), longest);
-  EXPECT_EQ(UnixTarget::parse("unix:/run/x.sock")->uri(), "unix:/run/x.sock");
+  EXPECT_EQ(Target::parse("unix:" + longest)->path(), longest);
+  EXPECT_EQ(Target::parse("unix:/run/x.sock")->uri(), "unix:/run/x.sock");
 }
 
-TEST(UnixTarget, EverythingElseIsRefusedWithItsReason) {
+TEST(Target, EverythingElseIsRefusedWithItsReason) {
   using namespace std::string_literals;
   const std::pair<std::string, std::string> table[] = {
-      {"tcp:localhost:22", "the only one is unix:"},
-      {"exec:/bin/sh", "the only one is unix:"},
-      {"/run/x", "the only one is unix:"},
-      {"", "the only one is unix:"},
+      {"tcp:localhost:22", "is no target; there are"},
+      {"exec:/bin/sh", "is no target; there are"},
+      {"/run/x", "is no target; there are"},
+      {"", "is no target; there are"},
       {"unix:", "not absolute"},
       {"unix:run/x", "'run/x' is not absolute"},
       {"unix:/a\0b"s, "NUL"},
@@ -92,7 +92,7 @@ TEST(UnixTarget, EverythingElseIsRefusedWithItsReason) {
       {"unix:/run/", "ends in '/'"},
   };
   for (const auto& [uri, reason] : table) {
-    const auto target = UnixTarget::parse(uri);
+    const auto target = Target::parse(uri);
     ASSERT_TRUE(target.has_error()) << uri;
     EXPECT_THAT(target.error().text, HasSubstr(reason));
   }

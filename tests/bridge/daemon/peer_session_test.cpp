@@ -79,7 +79,7 @@ class PeerLanes : public testing::Test {
     ASSERT_TRUE(served);
     target = std::move(served->fd);
     ChannelConfig dials{.name = *ChannelName::parse("a.b"), .end = EndKind::dial};
-    dials.target = *UnixTarget::parse("unix:" + (dir / "x"));
+    dials.target = *Target::parse("unix:" + (dir / "x"));
     dials.lane = lane;
     guest->peer.channels().add(dials, {}, {});
   }

@@ -33,9 +33,10 @@ void check_name(const std::string& text) {
 }
 
 void check_target(const std::string& text) {
-  const auto target = UnixTarget::parse(text);
+  const auto target = Target::parse(text);
   if (!target) return check_error(target.error());
   FUZZ_CHECK(target->uri() == text);
+  if (target->kind() == TargetKind::bench) return FUZZ_CHECK(target->path().empty());
   FUZZ_CHECK(target->path().size() <= 107 && target->path().starts_with('/'));
   FUZZ_CHECK(target->path().find('\0') == std::string::npos && !target->path().ends_with('/'));
 }
