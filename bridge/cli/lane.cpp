@@ -1,14 +1,13 @@
 // xenlane lane: which lane carries a guest's session, and the setting of it by hand.
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <chrono>
 #include <memory>
 #include <optional>
-#include <thread>
 
 #include "bridge/channel/text.hpp"
 #include "bridge/cli/command.hpp"
+#include "bridge/cli/lane_hold.hpp"
 #include "bridge/cli/query.hpp"
 #include "bridge/cli/verbs.hpp"
 #include "bridge/control/protocol.hpp"
@@ -19,9 +18,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr unsigned wait_s_default = 30;
-constexpr std::chrono::milliseconds look_again{50};
-/// One look may fall between two lanes, when the last wish but one is still being carried out.
-constexpr unsigned looks_that_agree = 2;
 
 struct LaneOptions {
   std::vector<std::string> words;  ///< [GUEST] [LANE]
@@ -68,52 +64,13 @@ Answer<Choice> parse(const Here& here, const std::vector<std::string>& words) {
   return {{std::move(guest.value), lane}, {}};
 }
 
-bool was_let_go(const transport::UniqueFd& connection) {
-  pollfd ended{connection.get(), POLLIN, 0};
-  return ::poll(&ended, 1, 0) == 1;
-}
-
-/// The failure when the guest has not got that lane after so long, or the daemon has let go of it.
-std::optional<Failure> await_lane(const Choice& choice, const transport::UniqueFd& held,
-                                  std::chrono::seconds longest) {
-  const auto until = std::chrono::steady_clock::now() + longest;
-  const std::string& path = choice.guest.control;
-  for (unsigned seen = 0; seen < looks_that_agree;) {
-    auto answer = control_request(path, "status");
-    if (!answer) return control_failure(path, answer.error());
-    if (was_let_go(held)) {
-      return Failure{exit_broken, "the daemon has ended meanwhile; try again"};
-    }
-    const json::object none;
-    const json::object* lane = json_object(*answer, "lane");
-    if (lane == nullptr) lane = &none;
-    const bool has_it = choice.lane == "auto" || json_text(*lane, "kind") == choice.lane;
-    seen = has_it ? seen + 1 : 0;
-    if (!has_it && std::chrono::steady_clock::now() >= until) {
-      return Failure{exit_broken,
-                     fmt::format("no {} lane within {} s, but {}: {}", choice.lane, longest.count(),
-                                 escape_untrusted(json_text(*lane, "kind", "none")),
-                                 escape_untrusted(json_text(*lane, "why", "-")))};
-    }
-    if (seen < looks_that_agree) std::this_thread::sleep_for(look_again);
-  }
-  return {};
-}
-
 /// With the lane as chosen for as long as the command runs.
 int run_with_lane(const Choice& choice, const std::vector<std::string>& command,
                   std::chrono::seconds longest_wait) {
-  const std::string& path = choice.guest.control;
-  auto held = control_converse(path, json::object{{"op", "hold-lane"}, {"lane", choice.lane}});
-  if (!held) {
-    const Failure failure = control_failure(path, held.error());
-    return fail(failure.code, failure.message);
-  }
-  if (const auto failure = await_lane(choice, held->connection, longest_wait)) {
-    return fail(failure->code, failure->message);
-  }
+  const Answer<LaneHold> held = hold_lane(choice.guest, choice.lane, longest_wait);
+  if (held.failure) return fail(held.failure->code, held.failure->message);
   const int code = run_command(command);
-  if (was_let_go(held->connection)) {
+  if (held.value.was_let_go()) {
     fail(exit_broken, "the daemon has ended meanwhile: the lane was not held to the end");
   }
   return code;

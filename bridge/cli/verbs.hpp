@@ -15,5 +15,6 @@ void add_ls(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_connect(CLI::App& app, Action& action);
 void add_lane(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli
