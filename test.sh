@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds everything and runs the tests in seven passes:
+# Builds everything and runs the tests in eight passes:
 #
 #   release   the tests labelled fast and e2e
 #   sim       2,000 simulations with fresh seeds (tests/sim)
+#   bench     xenlane bench on the simulated Xen, held against tests/bench/budgets.toml
 #   xen       the programs of the release pass on real Xen, under emulation (tests/xen)
 #   fuzz      every fuzz target for a while (tests/fuzz)
 #   mutants   planted bugs, each of which a test must notice (tests/mutants)
@@ -17,13 +18,13 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/scripts.sh
 source "$root/tests/scripts.sh"
 
-passes=(release sim xen fuzz mutants asan tsan)
+passes=(release sim bench xen fuzz mutants asan tsan)
 slow_pass=asan # the slow tests run once, where most would show
 case ${1:-} in
   --fast) passes=(release) slow_pass=release ;;
   '') ;;
   *)
-    sed -n '2,13s/^# \{0,1\}//p' "$root/test.sh" >&2
+    sed -n '2,14s/^# \{0,1\}//p' "$root/test.sh" >&2
     exit 2
     ;;
 esac
@@ -62,6 +63,13 @@ run_sim_pass() {
   run_job "$program" --seeds 2000 || failures+=(sim)
 }
 
+run_bench_pass() {
+  [[ -x $root/build/release/bin/bench_plain ]] || return 0
+  say "bench: measuring both lanes"
+  run_job "$root/tests/bench/lanes.sh" --sizes 64,64K --rounds 3 --time 0.1 \
+    --check "$root/tests/bench/budgets.toml" || failures+=(bench)
+}
+
 run_pass() {
   local pass=$1 begin=$SECONDS targets=(all)
   [[ $pass != asan ]] || targets=(fast_tests slow_tests e2e_tests)
@@ -94,6 +102,7 @@ main() {
     case $pass in
       xen) run_xen_pass ;;
       sim) run_sim_pass ;;
+      bench) run_bench_pass ;;
       fuzz) run_job "$root/tests/fuzz/run.sh" || failures+=(fuzz) ;;
       mutants) run_job "$root/tests/mutants/run.sh" || failures+=(mutants) ;;
       *) run_pass "$pass" ;;

@@ -16,10 +16,11 @@ set -euo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=tests/scripts.sh
 source "$root/tests/scripts.sh"
+# shellcheck source=tests/bench/world.sh
+source "$root/tests/bench/world.sh"
 
 build=$root/build/release
 bin=$build/bin
-proxy=/usr/lib/xen-4.17/bin/vchan-socket-proxy
 programs=(xensim xenlane xenlane-host xenlane-guest bench_paths bench_crowd vchan_loop)
 
 usage() {
@@ -69,29 +70,6 @@ outside() {
   rm -rf -- "$results"
 }
 
-work=
-jobs_of_ours=()
-clean_up() {
-  ((${#jobs_of_ours[@]} == 0)) || kill "${jobs_of_ours[@]}" 2>/dev/null || true
-  wait
-  [[ -z $work ]] || rm -rf -- "$work"
-}
-
-background() {
-  "$@" </dev/null >>"$work/log" 2>&1 &
-  jobs_of_ours+=($!)
-}
-
-await_socket() {
-  local path=$1 tries
-  for ((tries = 0; tries < 500; ++tries)); do
-    [[ -S $path ]] && return 0
-    sleep 0.02
-  done
-  tail "$work/log" >&2
-  fail "$path does not appear"
-}
-
 # Both bridges, with a channel that is dialled to $1; further configuration lines on stdin.
 start_bridges() {
   local lines
@@ -135,10 +113,6 @@ bare_rate() {
   vchan_loop send 1 "$path" 2000000000
   wait "$server"
   xenstore-rm "$path"
-}
-
-middle() {
-  sort -g | sed -n "$((($1 + 1) / 2))p"
 }
 
 measure_loop() {
@@ -201,10 +175,7 @@ measure_idle() {
 }
 
 in_domain_0() {
-  trap clean_up EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM HUP
-  work=$(mktemp -d "${TMPDIR:-/tmp}/xenlane-bench.XXXXXX")
+  begin_work
   xenlane=$XENLANE_RUN_DIR/web/org.bench.path
   "measure_$1" "${@:2}"
 }
