@@ -25,7 +25,7 @@ source "$root/tests/scripts.sh"
 source "$xen_tests/images.sh"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/xenlane-xen
-programs=(xenlane xenlane-host xenlane-guest resume_probe vchan_loop bench_paths)
+programs=(xenlane xenlane-host xenlane-guest resume_probe vchan_loop bench_paths bench_plain)
 scenarios=()
 build=
 keep=0
@@ -130,7 +130,7 @@ lay_out() {
     strip -o "$work/stripped/$program" "$build/bin/$program"
   done
   copy_with_libraries "$laid" \
-    "$work"/stripped/{xenlane,xenlane-guest,resume_probe,vchan_loop,bench_paths}
+    "$work"/stripped/{xenlane,xenlane-guest,resume_probe,vchan_loop,bench_paths,bench_plain}
   mkdir -p "$laid/guest"
   cp "$xen_tests/guest/init" "$laid/"
   cp "$xen_tests"/guest/{services,exchange,dialogue,trickle,guest.toml} "$laid/guest/"
@@ -144,7 +144,7 @@ lay_out() {
   cp "$images/vmlinux" "$work/guest/"
   # Domain 0 has its own C library; of the others it takes ours.
   copy_with_libraries "$work/programs" \
-    "$work"/stripped/{xenlane,xenlane-host,vchan_loop,bench_paths}
+    "$work"/stripped/{xenlane,xenlane-host,vchan_loop,bench_paths,bench_plain}
   mkdir -p "$work/programs/flat"
   find "$work/programs/lib" -name '*.so*' -exec mv -t "$work/programs/flat" {} +
   rm -rf "$work"/programs/{lib,lib64} "$work"/programs/flat/{ld-linux*,libc.so*,libm.so*,libxen*}

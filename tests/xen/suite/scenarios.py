@@ -2,6 +2,7 @@
 Those named ...-fault plant a fault, and pass when the checks of their scenario notice it. What is
 in ON_REQUEST runs only when it is named."""
 
+from bench_test import bench_by_hand_scenario, bench_scenario
 from bulk_test import bulk_scenario
 from bytes_test import bytes_scenario, bytes_self_test
 from console_test import console_rate_scenario, console_scenario
@@ -29,5 +30,7 @@ SCENARIOS = {
 }
 
 ON_REQUEST = {
+    "bench": bench_scenario,
+    "bench-by-hand": bench_by_hand_scenario,
     "console-rate": console_rate_scenario,
 }
