@@ -22,7 +22,8 @@ struct request {
 };
 
 enum { message_bytes_max = 1 << 20, read_bytes = 1 << 16 };
-static char message[message_bytes_max];
+/* Aligned, as large buffers are that programs allocate: copies are slower otherwise. */
+_Alignas(4096) static char message[message_bytes_max];
 
 static void die(const char* what) {
   fprintf(stderr, "plain: %s: %s\n", what, strerror(errno));
