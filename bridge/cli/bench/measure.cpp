@@ -145,6 +145,24 @@ Arrived parse_arrived(const Conversation& conversation, std::string_view untrust
   return checked(conversation, {us == 0 ? 0 : bytes, static_cast<double>(us) / 1e6});
 }
 
+/// A message there and back.
+void exchange(Conversation& conversation, std::span<const char> message) {
+  auto left = message;
+  for (std::size_t to_come = message.size(); to_come > 0;) {
+    // A message may be longer than all buffers on its way: it comes back while it is sent.
+    if (const ssize_t sent = left.empty() ? -1 : conversation.send(left); sent > 0) {
+      left = left.subspan(static_cast<std::size_t>(sent));
+    }
+    if (!left.empty() && conversation.wait(POLLIN | POLLOUT) == 0) {
+      conversation.fail("nothing moves");
+    }
+    const ssize_t got =
+        left.empty() ? static_cast<ssize_t>(conversation.receive()) : conversation.receive_now();
+    if (got == 0) conversation.fail("nothing comes back");
+    if (got > 0) to_come -= std::min(to_come, static_cast<std::size_t>(got));
+  }
+}
+
 }  // namespace
 
 Arrived measure_to(const BenchPath& path, std::size_t size, const BenchTimes& times,
@@ -222,26 +240,14 @@ std::vector<std::uint64_t> measure_round_trips(const BenchPath& path, std::size_
                                                const BenchTimes& times,
                                                std::span<const char> data) {
   Conversation conversation(path, BenchRequest{}, {});
+  // Programs at the far end and on the way may be starting still.
+  exchange(conversation, data.first(1));
   Messages messages(data, size);
   std::vector<std::uint64_t> round_trips;
   const auto from = Clock::now() + times.warm;
   const auto until = from + times.time;
   for (auto begin = Clock::now(); begin < until || round_trips.empty();) {
-    auto left = messages.current();
-    std::size_t to_come = size;
-    while (to_come > 0) {
-      // A message may be longer than all buffers on its way: it comes back while it is sent.
-      if (const ssize_t sent = left.empty() ? -1 : conversation.send(left); sent > 0) {
-        left = left.subspan(static_cast<std::size_t>(sent));
-      }
-      if (!left.empty() && conversation.wait(POLLIN | POLLOUT) == 0) {
-        conversation.fail("nothing moves");
-      }
-      const ssize_t got =
-          left.empty() ? static_cast<ssize_t>(conversation.receive()) : conversation.receive_now();
-      if (got == 0) conversation.fail("nothing comes back");
-      if (got > 0) to_come -= std::min(to_come, static_cast<std::size_t>(got));
-    }
+    exchange(conversation, messages.current());
     const auto end = Clock::now();
     // One that began within the warm-up counts when there is time for no other.
     if (begin >= from || end >= until) {

@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -22,6 +23,8 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::uint64_t size_step = 4;
+/// What takes one connection at a time is not ready for the next at once.
+constexpr std::chrono::milliseconds one_at_a_time_pause{200};
 
 std::string first_line_of(const char* path) {
   std::ifstream file(path);
@@ -97,6 +100,10 @@ Answer<std::vector<BenchPath>> named_paths(const BenchOptions& options) {
                                               escape_untrusted(name, 60))}};
     }
     path->one_at_a_time = true;
+    path->connect = [connect = path->connect] {
+      std::this_thread::sleep_for(one_at_a_time_pause);
+      return connect();
+    };
   }
   return {std::move(out), {}};
 }

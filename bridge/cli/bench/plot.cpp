@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <stdexcept>
 
@@ -38,10 +39,16 @@ std::string data_blocks(const BenchedPath& path, std::size_t number) {
   const auto& histogram = path.points.front().round_trips.histogram;
   double all = 0;
   for (const auto& [up_to_us, count] : histogram) all += static_cast<double>(count);
+  double drawn_to = 0;
   for (const auto& [up_to_us, count] : histogram) {
+    const double from_us = up_to_us / std::exp2(1 / histogram_steps_per_doubling);
+    const bool is_gap = drawn_to > 0 && from_us > drawn_to * 1.001;
+    if (is_gap) out += fmt::format("{} 0\n", drawn_to);
+    if (is_gap || drawn_to == 0) out += fmt::format("{} 0\n", from_us);
     out += fmt::format("{} {}\n", up_to_us, 100 * static_cast<double>(count) / all);
+    drawn_to = up_to_us;
   }
-  return out + "END\n";
+  return out + fmt::format("{} 0\nEND\n", drawn_to);
 }
 
 /// A curve for each path: of its block so named, by these columns and in this way.
@@ -94,7 +101,7 @@ std::string plot_script(const BenchReport& report, const std::string& file) {
       "unset logscale y\nset xtics auto\nset format x '%g'\nset yrange [0:*]\n"
       "set xlabel 'round trip of {}, microseconds'\nset ylabel 'share of all, %'\n",
       bytes_in_words(report.paths.front().points.front().size));
-  out += curves(report, "spread", "1:2 with steps");
+  out += curves(report, "spread", "1:2 with fsteps");
   return out + "unset multiplot\n";
 }
 

@@ -16,8 +16,6 @@ namespace json = boost::json;
 namespace {
 
 constexpr int report_version = 1;
-/// Of the histogram: entries for each doubling.
-constexpr double steps_per_doubling = 4;
 
 /// Of ascending values: the smallest that `share` of all do not exceed.
 double percentile(const std::vector<std::uint64_t>& ascending, double share) {
@@ -37,8 +35,8 @@ std::vector<std::pair<double, std::uint64_t>> histogram_of(
   for (const std::uint64_t ns : ascending) {
     const double us = std::max(in_us(static_cast<double>(ns)), 0.001);
     if (out.empty() || us > out.back().first) {
-      const double step = std::ceil(std::log2(us) * steps_per_doubling);
-      out.emplace_back(std::exp2(step / steps_per_doubling), 0);
+      const double step = std::ceil(std::log2(us) * histogram_steps_per_doubling);
+      out.emplace_back(std::exp2(step / histogram_steps_per_doubling), 0);
     }
     ++out.back().second;
   }

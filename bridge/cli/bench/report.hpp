@@ -20,6 +20,9 @@ struct Spread {
 
 Spread spread_of(std::vector<double> values);
 
+/// Entries of a histogram for each doubling.
+inline constexpr double histogram_steps_per_doubling = 4;
+
 struct RoundTrips {
   Spread p50_us;  ///< of the rounds; the others are of all rounds together
   double p90_us = 0;
@@ -27,8 +30,8 @@ struct RoundTrips {
   double p999_us = 0;
   double longest_us = 0;
   double mean_us = 0;
-  /// How many took up to so many microseconds, and more than the entry before; four entries for
-  /// each doubling.
+  /// How many took up to so many microseconds, and more than the entry before;
+  /// histogram_steps_per_doubling.
   std::vector<std::pair<double, std::uint64_t>> histogram;
 };
 
