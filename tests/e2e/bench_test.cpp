@@ -10,6 +10,7 @@
 namespace xenlane::tests {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 namespace json = boost::json;
 
@@ -72,6 +73,10 @@ TEST_F(Bench, MeasuresBothLanesAndWhatGoesWithoutThem) {
   EXPECT_EQ(world.tool("0", {"bench", "--show", file, "--check", budgets}).code, 1);
   EXPECT_THAT(world.tool("0", {"bench", "--show", file, "--calibrate"}).out,
               HasSubstr("volume_bytes = "));
+  const std::string plot = world.dir() + "/report.svg";
+  const Outcome drawn = world.tool("0", {"bench", "--show", file, "--plot", plot});
+  EXPECT_EQ(drawn.code, 0) << drawn.err;
+  EXPECT_THAT(read_file(plot), AllOf(HasSubstr("<svg"), HasSubstr(">console<")));
 }
 
 TEST_F(Bench, EndedAtAnyTimeItLeavesLanesAndServicesAsTheyWere) {
