@@ -16,7 +16,9 @@
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
 #include "bridge/daemon/listeners.hpp"
+#include "bridge/daemon/live_channels.hpp"
 #include "bridge/daemon/program.hpp"
+#include "bridge/daemon/reload.hpp"
 #include "guest/guest_link.hpp"
 #include "transport/base/blocking.hpp"
 #include "transport/base/spawn.hpp"
@@ -47,7 +49,15 @@ std::optional<StartFailure> vchan_trouble(const BridgeConfig& config) {
   return StartFailure{exit_code_of(probe.error().kind), probe.error().text};
 }
 
-int run(const BridgeConfig& config) {
+ChannelOperations operations_of(LiveChannels& channels) {
+  return {
+      [&](const BridgeConfig& fresh) { return describe(channels.apply(channels_for(fresh, ""))); },
+      [&](std::string_view, ChannelConfig channel) { return channels.add(std::move(channel)); },
+      [&](std::string_view, const ChannelName& name) { return channels.remove(name); },
+      [](std::string_view guest) { return guest.empty(); }};
+}
+
+int run(const BridgeConfig& config, const std::optional<std::string>& config_path) {
   const std::string store_path = transport::default_xenstore_path();
   require_xenstore(store_path);
   const auto trouble = vchan_trouble(config);
@@ -61,18 +71,23 @@ int run(const BridgeConfig& config) {
                             std::chrono::milliseconds(config.timeouts.xenstore_ms));
   Peer peer(executor, Role::guest, "host", config);
   ListenerFiles files(config.run_dir);
-  for (const ChannelConfig* channel : channels_for(config, "")) {
-    add_channel(peer.channels(), files, *channel);
-  }
+  ServedChannels server(peer.channels());
+  LiveChannels channels(files, server);
+  channels.apply(channels_for(config, ""));
   guest::GuestLink link(executor, store, peer, config);
   if (trouble) link.set_vchan_trouble(*trouble);
   const auto started = std::chrono::steady_clock::now();
-  ControlServer control(executor, files.listen("control", 0600), [&](const json::object& request) {
-    return answer_bridge_request(request, "guest", link.guest_name(), link.domid(), started, peer);
-  });
+  Reloader reloader(Side::guest, config_path, operations_of(channels));
+  ControlServer control(executor, files.listen("control", 0600),
+                        [&](const json::object& request) -> ControlReply {
+                          if (auto reply = reloader.answer(request)) return std::move(*reply);
+                          return answer_bridge_request(request, "guest", link.guest_name(),
+                                                       link.domid(), started, peer);
+                        });
   asio::signal_set signals(executor, SIGTERM, SIGINT);
   signals.async_wait([&](const auto&, int) { context.stop(); });
   asio::co_spawn(executor, link.run(), transport::or_throw);
+  asio::co_spawn(executor, reload_on_signal(reloader), transport::or_throw);
   spdlog::info("xenlane-guest {} serves {} channels in {}", XENLANE_VERSION,
                peer.channels().channels().size(), config.run_dir);
   context.run();
@@ -109,7 +124,7 @@ int main(int argc, char** argv) {
     if (check) return print_check(load_config(Side::guest, config_path), stdout);
     const BridgeConfig config = load_or_fail(Side::guest, config_path, run_dir);
     start_logging(config.log_level);
-    return run(config);
+    return run(config, config_path);
   } catch (const StartFailure& failure) {
     fmt::print(stderr, "xenlane-guest: {}\n", failure.what);
     return failure.exit_code;

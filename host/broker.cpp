@@ -10,11 +10,16 @@
 #include <boost/asio/co_spawn.hpp>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <set>
+#include <tuple>
 
 #include "bridge/channel/text.hpp"
+#include "bridge/daemon/live_channels.hpp"
 #include "bridge/daemon/negotiation.hpp"
 #include "bridge/daemon/program.hpp"
+#include "bridge/daemon/reload.hpp"
+#include "host/orders.hpp"
 #include "transport/base/await_exit.hpp"
 #include "transport/base/spawn.hpp"
 
@@ -22,6 +27,7 @@ namespace xenlane::host {
 
 namespace asio = boost::asio;
 namespace fs = std::filesystem;
+namespace json = boost::json;
 using namespace bridge;  // NOLINT(google-build-using-namespace)
 using std::chrono::milliseconds;
 using transport::Domid;
@@ -42,23 +48,63 @@ boost::system::error_code last_error() {
 
 }  // namespace
 
-struct Broker::Guest {
+/// One guest that is served. It keeps the channels' sockets, which outlive its workers.
+struct Broker::Guest final : public ChannelServer {
   Guest(Domid guest_domid, Identity guest_identity, const std::string& folder)
-      : domid(guest_domid), identity(std::move(guest_identity)), run_dir(folder), files(folder) {}
+      : domid(guest_domid),
+        identity(std::move(guest_identity)),
+        run_dir(folder),
+        files(std::make_unique<ListenerFiles>(folder)),
+        channels(*files, *this) {}
+
+  // ChannelServer
+  void set_channel(const ChannelConfig& channel, const std::string& path,
+                   transport::UniqueFd listener) override {
+    if (orders) orders->set_channel(channel, path, listener.get());
+    const auto found = served.find(channel.name);
+    if (found == served.end()) {
+      served.emplace(channel.name, Served{channel, path, std::move(listener)});
+      return;
+    }
+    found->second.config = channel;
+    found->second.path = path;
+    if (listener || path.empty()) found->second.listener = std::move(listener);
+  }
+  void remove_channel(const ChannelName& name) override {
+    if (orders) orders->remove_channel(name);
+    served.erase(name);
+  }
+
+  /// For a new worker.
+  void tell_all() {
+    for (const auto& [name, channel] : served) {
+      orders->set_channel(channel.config, channel.path, channel.listener.get());
+    }
+    orders->begin();
+  }
+
+  struct Served {
+    ChannelConfig config;
+    std::string path;
+    transport::UniqueFd listener;
+  };
 
   Domid domid;
   Identity identity;
   std::string run_dir;
   std::string domid_link;
-  ListenerFiles files;
-  std::vector<std::pair<std::string, transport::UniqueFd>> listeners;
+  std::unique_ptr<ListenerFiles> files;
+  LiveChannels channels;
+  std::map<ChannelName, Served> served;
+  std::vector<std::pair<std::string, transport::UniqueFd>> listeners;  ///< not of channels
+  std::optional<OrderSender> orders;  ///< to the worker, while there is one
   pid_t worker = -1;
   std::uint64_t worker_starts = 0;
   bool stopped = false;
 };
 
 Broker::Broker(const asio::any_io_executor& executor, transport::XenStore& store,
-               const BridgeConfig& config, WorkerCommand worker)
+               BridgeConfig& config, WorkerCommand worker)
     : executor_(executor),
       store_(store),
       config_(config),
@@ -122,10 +168,12 @@ asio::awaitable<bool> Broker::scan() {
       }
       continue;
     }
-    if (served != guests_.end() && served->second->identity != *identity) stop_guest(*domid);
+    const bool wanted = guest_is_served(config_, identity->name);
+    if (served != guests_.end() && (served->second->identity != *identity || !wanted)) {
+      stop_guest(*domid);
+    }
     living.insert(*domid);
-    if (!guests_.contains(*domid) && guest_is_served(config_, identity->name) &&
-        name_is_usable(identity->name)) {
+    if (!guests_.contains(*domid) && wanted && name_is_usable(identity->name)) {
       co_await start_guest(*domid, *identity);
     }
   }
@@ -161,22 +209,12 @@ asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
   fs::create_directories(folder, error);
   auto guest = std::make_shared<Guest>(domid, std::move(identity), folder);
   try {
-    guest->listeners.emplace_back("control", guest->files.listen("control", 0600));
+    guest->listeners.emplace_back("control", guest->files->listen("control", 0600));
   } catch (const StartFailure& failure) {
     spdlog::error("guest {}: not served: {}", guest->identity.name, failure.what);
     co_return;
   }
-  for (const ChannelConfig* channel : channels_for(config_, guest->identity.name)) {
-    if (!has_listener(*channel)) continue;
-    try {
-      const auto& name = channel->name.text();
-      guest->listeners.emplace_back(
-          name, guest->files.listen(name, channel->socket_mode, channel->uid, channel->gid));
-    } catch (const StartFailure& failure) {
-      spdlog::error("guest {}: channel {} has no socket: {}", guest->identity.name,
-                    channel->name.text(), failure.what);
-    }
-  }
+  guest->channels.apply(channels_for(config_, guest->identity.name));
   guest->domid_link = config_.run_dir + '/' + std::to_string(domid);
   fs::remove(guest->domid_link, error);
   fs::create_symlink(guest->identity.name, guest->domid_link, error);
@@ -213,16 +251,18 @@ void Broker::stop_guest(Domid domid) {
   std::error_code ignored;
   fs::remove(guest->domid_link, ignored);
   guest->listeners.clear();
-  { const ListenerFiles files = std::move(guest->files); }
+  guest->served.clear();
+  { const ListenerFiles files = std::move(*guest->files); }
   fs::remove(guest->run_dir, ignored);
   spdlog::info("guest {} (domain {}): no longer served", guest->identity.name, domid);
 }
 
-boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest) const {
+boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest, int orders) const {
   std::vector<std::string> arguments{worker_.program};
   arguments.insert(arguments.end(), worker_.arguments.begin(), worker_.arguments.end());
   arguments.insert(arguments.end(),
-                   {"--worker", guest.identity.name, "--domid", std::to_string(guest.domid)});
+                   {"--worker", guest.identity.name, "--domid", std::to_string(guest.domid),
+                    "--orders", std::to_string(orders)});
   for (const auto& [name, listener] : guest.listeners) {
     arguments.insert(arguments.end(), {"--listener", fmt::format("{}={}", name, listener.get())});
   }
@@ -235,9 +275,28 @@ boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest) const {
   if (child < 0) return last_error();
   if (child > 0) return child;
   // Only calls that are safe between fork and exec from here on.
+  ::fcntl(orders, F_SETFD, 0);
   for (const auto& [name, listener] : guest.listeners) ::fcntl(listener.get(), F_SETFD, 0);
   ::execv(pointers[0], pointers.data());
   ::_exit(127);
+}
+
+// Its channels' sockets go to it one by one, as they do when there are more later.
+boost::system::result<pid_t> Broker::start_worker(Guest& guest) {
+  transport::UniqueFd ours;
+  transport::UniqueFd theirs;
+  try {
+    std::tie(ours, theirs) = make_order_pair();
+  } catch (const std::system_error& error) {
+    return boost::system::error_code(error.code());
+  }
+  auto child = spawn_worker(guest, theirs.get());
+  if (!child) return child;
+  guest.worker = *child;
+  ++guest.worker_starts;
+  guest.orders.emplace(executor_, std::move(ours));
+  guest.tell_all();
+  return child;
 }
 
 asio::awaitable<void> Broker::keep_worker(std::shared_ptr<Guest> guest) {
@@ -246,12 +305,11 @@ asio::awaitable<void> Broker::keep_worker(std::shared_ptr<Guest> guest) {
   asio::steady_timer timer(executor_);
   while (!guest->stopped) {
     const auto begin = std::chrono::steady_clock::now();
-    const auto child = spawn_worker(*guest);
+    const auto child = start_worker(*guest);
     if (child) {
-      guest->worker = *child;
-      ++guest->worker_starts;
       const int status = co_await transport::await_exit(executor_, *child);
       guest->worker = -1;
+      guest->orders.reset();
       if (guest->stopped) co_return;
       spdlog::warn("guest {}: worker {} ended ({} {}); starting another", guest->identity.name,
                    *child, WIFSIGNALED(status) ? "signal" : "exit",
@@ -273,8 +331,54 @@ asio::awaitable<void> Broker::shut_down() {
   }
 }
 
-boost::json::array Broker::status() const {
-  boost::json::array guests;
+std::shared_ptr<Broker::Guest> Broker::find(std::string_view guest_name) const {
+  for (const auto& [domid, guest] : guests_) {
+    if (guest->identity.name == guest_name) return guest;
+  }
+  return nullptr;
+}
+
+// A worker that does not take its orders would serve what is no longer to be served.
+void Broker::check_orders(const Guest& guest) {
+  if (guest.worker <= 0 || !guest.orders || guest.orders->works()) return;
+  spdlog::error("guest {}: worker {} does not take its orders; it is replaced", guest.identity.name,
+                guest.worker);
+  ::kill(guest.worker, SIGKILL);
+}
+
+json::object Broker::reload(BridgeConfig fresh) {
+  config_.channels = std::move(fresh.channels);
+  config_.denials = std::move(fresh.denials);
+  config_.guests = std::move(fresh.guests);
+  json::object guests;
+  for (const auto& [domid, guest] : guests_) {
+    const std::string& name = guest->identity.name;
+    if (!guest_is_served(config_, name)) continue;  // scan() ends it
+    const ChannelChanges changes = guest->channels.apply(channels_for(config_, name));
+    if (!changes.empty()) guests[name] = describe(changes);
+    check_orders(*guest);
+  }
+  domains_changed_.raise();
+  return guests;
+}
+
+std::string Broker::add_channel(std::string_view guest_name, ChannelConfig channel) {
+  const auto guest = find(guest_name);
+  if (!guest) return "there is no such guest";
+  std::string error = guest->channels.add(std::move(channel));
+  check_orders(*guest);
+  return error;
+}
+
+bool Broker::remove_channel(std::string_view guest_name, const ChannelName& name) {
+  const auto guest = find(guest_name);
+  if (!guest || !guest->channels.remove(name)) return false;
+  check_orders(*guest);
+  return true;
+}
+
+json::array Broker::status() const {
+  json::array guests;
   for (const auto& [domid, guest] : guests_) {
     guests.push_back({{"name", guest->identity.name},
                       {"domid", domid},

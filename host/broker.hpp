@@ -30,14 +30,22 @@ struct WorkerCommand {
 
 class Broker {
  public:
+  /// `config` must outlive the broker, who changes it with reload().
   Broker(const boost::asio::any_io_executor& executor, transport::XenStore& store,
-         const bridge::BridgeConfig& config, WorkerCommand worker);
+         bridge::BridgeConfig& config, WorkerCommand worker);
   ~Broker();
 
   /// Runs for ever.
   boost::asio::awaitable<void> run();
   /// Stops every worker and takes the guests' host nodes out of xenstore.
   boost::asio::awaitable<void> shut_down();
+  /// Serves the guests and channels of `fresh` from now on; its other settings are not looked at.
+  /// Returns what has changed, by guest (docs/control.md).
+  boost::json::object reload(bridge::BridgeConfig fresh);
+  /// Until the guest ends. Returns what is wrong, or nothing.
+  std::string add_channel(std::string_view guest, bridge::ChannelConfig channel);
+  bool remove_channel(std::string_view guest, const bridge::ChannelName& name);
+  bool serves(std::string_view guest) const { return find(guest) != nullptr; }
   /// The guests part of the status reply (docs/control.md).
   boost::json::array status() const;
 
@@ -55,12 +63,15 @@ class Broker {
   boost::asio::awaitable<void> start_guest(transport::Domid domid, Identity identity);
   void stop_guest(transport::Domid domid);
   boost::asio::awaitable<void> keep_worker(std::shared_ptr<Guest> guest);
-  boost::system::result<pid_t> spawn_worker(const Guest& guest) const;
+  boost::system::result<pid_t> spawn_worker(const Guest& guest, int orders) const;
+  boost::system::result<pid_t> start_worker(Guest& guest);
+  std::shared_ptr<Guest> find(std::string_view guest_name) const;
+  static void check_orders(const Guest& guest);
   bool name_is_usable(const std::string& name) const;
 
   boost::asio::any_io_executor executor_;
   transport::XenStore& store_;
-  const bridge::BridgeConfig& config_;
+  bridge::BridgeConfig& config_;
   WorkerCommand worker_;
   transport::Signal domains_changed_;
   transport::Domid own_domid_ = 0;

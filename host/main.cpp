@@ -14,6 +14,7 @@
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
 #include "bridge/daemon/program.hpp"
+#include "bridge/daemon/reload.hpp"
 #include "host/broker.hpp"
 #include "host/worker.hpp"
 #include "transport/base/spawn.hpp"
@@ -39,6 +40,7 @@ struct Options {
   bool check = false;
   std::string worker;
   transport::Domid domid = 0;
+  int orders = -1;
   std::vector<std::string> listeners;
 };
 
@@ -49,7 +51,27 @@ asio::awaitable<void> stop_on_signal(asio::io_context& context, host::Broker& br
   context.stop();
 }
 
-int run_broker(const BridgeConfig& config, const Options& options) {
+ChannelOperations operations_of(host::Broker& broker) {
+  return {[&](BridgeConfig fresh) { return broker.reload(std::move(fresh)); },
+          [&](std::string_view guest, ChannelConfig channel) {
+            return broker.add_channel(guest, std::move(channel));
+          },
+          [&](std::string_view guest, const ChannelName& name) {
+            return broker.remove_channel(guest, name);
+          },
+          [&](std::string_view guest) { return broker.serves(guest); }};
+}
+
+json::object status_of(const host::Broker& broker, std::chrono::steady_clock::time_point started) {
+  const auto uptime = std::chrono::steady_clock::now() - started;
+  return {{"role", "broker"},
+          {"pid", ::getpid()},
+          {"version", XENLANE_VERSION},
+          {"uptime_s", std::chrono::duration_cast<std::chrono::seconds>(uptime).count()},
+          {"guests", broker.status()}};
+}
+
+int run_broker(BridgeConfig& config, const Options& options) {
   const std::string store_path = transport::default_xenstore_path();
   require_xenstore(store_path);
   if (const auto probe = transport::probe_vchan_client(); !probe) {
@@ -69,18 +91,16 @@ int run_broker(const BridgeConfig& config, const Options& options) {
   host::Broker broker(executor, store, config, std::move(worker));
   ListenerFiles files(config.run_dir);
   const auto started = std::chrono::steady_clock::now();
+  Reloader reloader(Side::host, options.config_path, operations_of(broker));
   ControlServer control(
       executor, files.listen("control", 0600), [&](const json::object& request) -> json::object {
-        if (json_text(request, "op") != "status") {
-          return control_error("unknown-op", "this daemon answers \"status\"");
-        }
-        const auto uptime = std::chrono::steady_clock::now() - started;
-        return {{"role", "broker"},
-                {"pid", ::getpid()},
-                {"version", XENLANE_VERSION},
-                {"uptime_s", std::chrono::duration_cast<std::chrono::seconds>(uptime).count()},
-                {"guests", broker.status()}};
+        if (json_text(request, "op") == "status") return status_of(broker, started);
+        if (auto reply = reloader.answer(request)) return std::move(*reply);
+        return control_error("unknown-op",
+                             "this daemon answers \"status\", \"reload\", \"channel-add\" and "
+                             "\"channel-remove\"");
       });
+  asio::co_spawn(executor, reload_on_signal(reloader), transport::or_throw);
   asio::co_spawn(executor, stop_on_signal(context, broker), transport::or_throw);
   asio::co_spawn(executor, broker.run(), transport::or_throw);
   spdlog::info("xenlane-host {} serves in {}", XENLANE_VERSION, config.run_dir);
@@ -90,10 +110,10 @@ int run_broker(const BridgeConfig& config, const Options& options) {
 
 int run(const Options& options) {
   if (options.check) return print_check(load_config(Side::host, options.config_path), stdout);
-  const BridgeConfig config = load_or_fail(Side::host, options.config_path, options.run_dir);
+  BridgeConfig config = load_or_fail(Side::host, options.config_path, options.run_dir);
   start_logging(config.log_level);
   if (options.worker.empty()) return run_broker(config, options);
-  host::WorkerOptions worker{options.worker, options.domid, {}};
+  host::WorkerOptions worker{options.worker, options.domid, options.orders, {}};
   for (const auto& text : options.listeners) {
     worker.listeners.push_back(host::parse_listener(text));
   }
@@ -118,6 +138,7 @@ int main(int argc, char** argv) {
   // An empty group keeps these out of --help: only the broker starts workers.
   app.add_option("--worker", options.worker)->group("");
   app.add_option("--domid", options.domid)->group("");
+  app.add_option("--orders", options.orders)->group("");
   app.add_option("--listener", options.listeners)->group("");
   app.footer(examples);
   try {

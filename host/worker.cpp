@@ -18,6 +18,7 @@
 #include "bridge/daemon/console_keeper.hpp"
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/program.hpp"
+#include "host/orders.hpp"
 #include "host/worker_link.hpp"
 #include "transport/base/spawn.hpp"
 #include "transport/console/console_opener.hpp"
@@ -53,16 +54,10 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   transport::XenStore store(executor, transport::default_xenstore_path(),
                             std::chrono::milliseconds(config.timeouts.xenstore_ms));
   Peer peer(executor, Role::host, options.guest, config);
+  ServedChannels channels(peer.channels());
+  OrderReceiver orders(transport::UniqueFd(options.orders), channels);
+  orders.take_first();
   transport::UniqueFd control_socket;
-  const std::string folder = config.run_dir + '/' + options.guest + '/';
-  for (const ChannelConfig* channel : channels_for(config, options.guest)) {
-    transport::UniqueFd listener;
-    for (const auto& inherited : options.listeners) {
-      if (inherited.name == channel->name.text()) listener.reset(inherited.fd);
-    }
-    const std::string path = listener ? folder + channel->name.text() : std::string();
-    peer.channels().add(*channel, path, std::move(listener));
-  }
   for (const auto& inherited : options.listeners) {
     if (inherited.name == "control") control_socket.reset(inherited.fd);
   }
@@ -81,6 +76,7 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   if (!console_socket_of(config, options.guest).empty()) {
     asio::co_spawn(executor, console.run(), transport::or_throw);
   }
+  asio::co_spawn(executor, orders.run(), transport::or_throw);
   asio::co_spawn(executor, link.run(), [&](const std::exception_ptr& exception) {
     transport::or_throw(exception);
     context.stop();

@@ -12,15 +12,16 @@
 
 namespace xenlane::host {
 
-/// A listening socket handed down by the broker.
+/// A listening socket handed down by the broker, of the guest and not of a channel.
 struct InheritedListener {
-  std::string name;  ///< a channel's, or "control"
+  std::string name;  ///< "control"
   int fd;
 };
 
 struct WorkerOptions {
   std::string guest;
   transport::Domid domid = 0;
+  int orders = -1;  ///< the broker's orders (orders.hpp)
   std::vector<InheritedListener> listeners;
 };
 

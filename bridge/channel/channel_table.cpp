@@ -225,7 +225,7 @@ void ChannelTable::handle_closed(StreamId id) {
 ChannelTable::Joined ChannelTable::part(StreamId id) {
   Joined joined = std::move(connections_.extract(id).mapped());
   --joined.channel->stats.open;
-  if (joined.channel->config.lane == LanePreference::vchan) --eager_;
+  if (joined.eager) --eager_;
   return joined;
 }
 

@@ -11,6 +11,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <deque>
@@ -61,11 +62,12 @@ struct ChannelStats {
 /// One configured channel at run time.
 struct Channel {
   Channel(const boost::asio::any_io_executor& executor, ChannelConfig channel_config)
-      : config(std::move(channel_config)), may_accept(executor) {}
+      : config(std::move(channel_config)), listener(executor), may_accept(executor) {}
 
   ChannelConfig config;
-  std::string socket_path;       ///< empty when this end does not listen
-  transport::UniqueFd listener;  ///< listening socket, if this end has one
+  std::string socket_path;                         ///< empty when this end does not listen
+  boost::asio::posix::stream_descriptor listener;  ///< open if this end has a listening socket
+  bool removed = false;  ///< the table has it no more; whoever still holds it lets go
   ChannelStats stats;
   transport::Signal may_accept;  ///< raised when a connection that had to wait may go on
   std::deque<transport::UniqueFd> waiting_local;  ///< host ports: connections without a partner
@@ -82,6 +84,13 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
 
   /// Adds a channel; `listener` is its listening socket if its end has one. Starts accepting.
   void add(ChannelConfig config, std::string socket_path, transport::UniqueFd listener);
+  /// A channel of that name is there: new connections are made on the new terms, those there are go
+  /// on. Without a `listener` the socket stays as it is. When the end is of another kind, the
+  /// channel is another one: it is removed and added. Else it is added.
+  void set(ChannelConfig config, std::string socket_path, transport::UniqueFd listener);
+  /// The channel's connections break, and there is none of that name any more. False when there
+  /// was none.
+  bool remove(const ChannelName& name);
 
   /// What connections are told that are refused because there is no session.
   void set_down_reason(std::string reason) { down_reason_ = std::move(reason); }
@@ -91,7 +100,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   /// Connections of channels whose configuration asks for the vchan lane.
   bool wants_vchan() const { return eager_ > 0; }
 
-  const std::vector<std::unique_ptr<Channel>>& channels() const { return channels_; }
+  const std::vector<std::shared_ptr<Channel>>& channels() const { return channels_; }
   std::size_t connection_count() const { return connections_.size(); }
 
   // StreamOwner
@@ -107,6 +116,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
     std::shared_ptr<Connection> connection;
     Channel* channel;
     pid_t pid;             ///< of the local program if it connected to us, else 0
+    bool eager = false;    ///< it is reason enough for a vchan
     bool answered = true;  ///< false while the other side has neither accepted nor refused
   };
   /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
@@ -130,9 +140,10 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   bool may_accept(const Channel& channel);
   void raise_all();
   void limit_session_wait();
-  boost::asio::awaitable<void> accept_connections(Channel& channel);
+  boost::asio::awaitable<void> accept_connections(std::shared_ptr<Channel> channel);
   boost::system::result<transport::UniqueFd> connect_target(const Target& target) const;
   boost::asio::awaitable<void> dial(StreamId id, Channel& channel, std::uint64_t session);
+  bool accept_one(Channel& channel);
   void handle_local_connection(Channel& channel, transport::UniqueFd socket);
   void handle_open(const OpenRequested& open);
   void join(StreamId id, Channel& channel, transport::UniqueFd socket, pid_t pid);
@@ -153,7 +164,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::string peer_name_;
   std::chrono::milliseconds dial_deadline_;
   std::chrono::milliseconds answer_wait_limit_;
-  std::vector<std::unique_ptr<Channel>> channels_;
+  std::vector<std::shared_ptr<Channel>> channels_;
   std::unordered_map<std::string, Channel*> by_name_;
   std::size_t accepts_held_ = 0;  ///< channels whose next connection has to wait
   std::unordered_map<StreamId, Joined> connections_;

@@ -60,16 +60,6 @@ bool left_without_a_byte(int socket) {
 
 }  // namespace
 
-void ChannelTable::add(ChannelConfig config, std::string socket_path, UniqueFd listener) {
-  auto& channel = *channels_.emplace_back(std::make_unique<Channel>(executor_, std::move(config)));
-  by_name_.emplace(channel.config.name.text(), &channel);
-  channel.socket_path = std::move(socket_path);
-  channel.listener = std::move(listener);
-  if (channel.listener) {
-    asio::co_spawn(executor_, accept_connections(channel), transport::or_throw);
-  }
-}
-
 bool ChannelTable::may_accept(const Channel& channel) {
   Mux* current = mux();
   if (current == nullptr) return refusing_;
@@ -79,33 +69,40 @@ bool ChannelTable::may_accept(const Channel& channel) {
   return current->can_open();
 }
 
-asio::awaitable<void> ChannelTable::accept_connections(Channel& channel) {
+asio::awaitable<void> ChannelTable::accept_connections(std::shared_ptr<Channel> channel) {
   const auto alive = alive_;
-  asio::posix::stream_descriptor listener(executor_, channel.listener.release());
   asio::steady_timer pause(executor_);
-  while (*alive) {
-    while (*alive && !may_accept(channel)) {
+  const auto goes_on = [&] { return *alive && channel->listener.is_open(); };
+  while (goes_on()) {
+    while (goes_on() && !may_accept(*channel)) {
       ++accepts_held_;
-      co_await channel.may_accept.wait();
+      co_await channel->may_accept.wait();
       if (!*alive) co_return;
       --accepts_held_;
     }
-    if (!*alive) co_return;
-    auto [error] = co_await listener.async_wait(asio::posix::descriptor_base::wait_read,
-                                                asio::as_tuple(asio::use_awaitable));
-    if (error || !*alive) co_return;
-    if (!may_accept(channel)) continue;
-    UniqueFd socket(
-        ::accept4(listener.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (socket) {
-      handle_local_connection(channel, std::move(socket));
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-      spdlog::warn("{}: cannot accept: {}; raise the limit on open files",
-                   channel.config.name.text(), std::strerror(errno));
-      pause.expires_after(descriptor_retry);
-      co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
-    }
+    if (!goes_on()) co_return;
+    // The listener may be exchanged for another meanwhile: then the wait ends in an error.
+    auto [error] = co_await channel->listener.async_wait(asio::posix::descriptor_base::wait_read,
+                                                         asio::as_tuple(asio::use_awaitable));
+    if (!goes_on()) co_return;
+    if (error || !may_accept(*channel) || accept_one(*channel)) continue;
+    pause.expires_after(descriptor_retry);
+    co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
   }
+}
+
+// False when the process is out of descriptors, and it must be tried again later.
+bool ChannelTable::accept_one(Channel& channel) {
+  UniqueFd socket(
+      ::accept4(channel.listener.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (socket) {
+    handle_local_connection(channel, std::move(socket));
+  } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+    spdlog::warn("{}: cannot accept: {}; raise the limit on open files", channel.config.name.text(),
+                 std::strerror(errno));
+    return false;
+  }
+  return true;
 }
 
 void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
@@ -175,10 +172,11 @@ void ChannelTable::refuse_unanswered() {
 void ChannelTable::join(StreamId id, Channel& channel, UniqueFd socket, pid_t pid) {
   auto connection = std::make_shared<Connection>(executor_, std::move(socket), id,
                                                  static_cast<ConnectionOwner&>(*this));
-  connections_.emplace(id, Joined{std::move(connection), &channel, pid});
+  const bool eager = channel.config.lane == LanePreference::vchan;
+  connections_.emplace(id, Joined{std::move(connection), &channel, pid, eager});
   ++channel.stats.open;
   ++channel.stats.opened;
-  if (channel.config.lane == LanePreference::vchan) ++eager_;
+  if (eager) ++eager_;
   if (channel.config.lane == LanePreference::console) mux()->set_weightless(id);
   // Whoever connects mostly writes next: try to read before waiting for news.
   handle_readable(id);

@@ -158,7 +158,11 @@ boost::system::result<boost::json::object, ControlError> parse_control_reply(
   if (ok == nullptr || !ok->is_bool() || !ok->get_bool()) {
     const boost::json::object* reported = json_object(object, "error");
     const std::string message = reported == nullptr ? "" : json_text(*reported, "message");
-    return failed(message.empty() ? "the request failed" : escape_untrusted(message));
+    ControlError refusal =
+        failed(message.empty() ? "the request failed"
+                               : escape_untrusted(message, control_error_bytes_max));
+    if (reported != nullptr) refusal.code = json_text(*reported, "code");
+    return refusal;
   }
   return std::move(object);
 }

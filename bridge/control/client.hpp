@@ -22,6 +22,7 @@ struct ControlError {
   };
   Kind kind = Kind::failed;
   std::string text;  ///< one line, without the path
+  std::string code = {};  ///< the daemon's, of an "ok":false (docs/control.md); else empty
 };
 
 [[noreturn]] void throw_exception_from_error(const ControlError& error,

@@ -21,6 +21,8 @@ inline constexpr std::size_t control_request_bytes_max = 4096;
 /// Longest reply line, its newline included.
 inline constexpr std::size_t control_reply_bytes_max = 4 * 1024 * 1024;
 inline constexpr std::size_t control_connections_max = 32;
+/// So much of an error's message is shown.
+inline constexpr std::size_t control_error_bytes_max = 1024;
 /// A connection on which nothing moves for this long is closed.
 inline constexpr std::chrono::seconds control_idle_deadline{30};
 

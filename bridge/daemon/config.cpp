@@ -21,14 +21,17 @@ bool ConfigLoad::is_fatal() const {
   });
 }
 
-std::string console_socket_of(const BridgeConfig& config, std::string_view guest) {
+std::string path_for_guest(std::string path, std::string_view guest) {
   static constexpr std::string_view mark = "{guest}";
-  std::string path = config.console.socket;
-  if (path == "none") return {};
   if (const auto at = path.find(mark); at != std::string::npos) {
     path.replace(at, mark.size(), guest);
   }
   return path;
+}
+
+std::string console_socket_of(const BridgeConfig& config, std::string_view guest) {
+  if (config.console.socket == "none") return {};
+  return path_for_guest(config.console.socket, guest);
 }
 
 std::string default_run_dir() {
@@ -37,16 +40,31 @@ std::string default_run_dir() {
   return "/run/xenlane";
 }
 
+std::string channel_device_dir() {
+  const char* folder = std::getenv("XENLANE_DEV_DIR");
+  return fmt::format("{}/xen-channel", folder != nullptr ? folder : "/dev");
+}
+
 std::string default_config_path(Side side) {
   return side == Side::host ? "/etc/xenlane/host.toml" : "/etc/xenlane/guest.toml";
 }
 
+Decision decide(const BridgeConfig& config, std::string_view name, std::string_view guest) {
+  const auto denial = std::find_if(
+      config.denials.begin(), config.denials.end(),
+      [&](const Denial& d) { return glob_matches(d.name, name) && glob_matches(d.guest, guest); });
+  const std::size_t end =
+      denial != config.denials.end() ? denial->position : config.channels.size();
+  for (std::size_t i = 0; i < end; ++i) {
+    const ChannelConfig& channel = config.channels[i];
+    if (channel.name.text() == name && glob_matches(channel.guest, guest)) return {&channel, {}};
+  }
+  return {nullptr, denial != config.denials.end() ? &*denial : nullptr};
+}
+
 const ChannelConfig* find_channel(const BridgeConfig& config, const ChannelName& name,
                                   std::string_view guest) {
-  for (const ChannelConfig& channel : config.channels) {
-    if (channel.name == name && glob_matches(channel.guest, guest)) return &channel;
-  }
-  return nullptr;
+  return decide(config, name.text(), guest).channel;
 }
 
 std::vector<const ChannelConfig*> channels_for(const BridgeConfig& config, std::string_view guest) {
@@ -70,6 +88,8 @@ std::string_view to_string(EndKind end) {
       return "dial";
     case EndKind::port:
       return "port";
+    case EndKind::raw:
+      return "raw";
   }
   return "unknown";
 }

@@ -33,7 +33,8 @@ struct SourceLocation {
 enum class EndKind {
   listen,  ///< this side listens on the named socket, the other side dials
   dial,    ///< connections made on the other side are dialled here, to `target`
-  port     ///< both sides listen; the n-th connections of the two sides are paired
+  port,    ///< both sides listen; the n-th connections of the two sides are paired
+  raw      ///< listens; its one connection at a time has the bytes of a PV channel, unframed
 };
 
 /// What a channel's connections want of the lane.
@@ -42,6 +43,11 @@ enum class LanePreference {
   vchan,   ///< an open connection is reason enough for a vchan
   console  ///< its bytes are no reason for a vchan, however many
 };
+
+/// What a lone port's end may have said, unless it is configured.
+inline constexpr std::uint64_t port_bytes_default = 64 * 1024;
+/// Users, and groups, that one channel names.
+inline constexpr std::size_t channel_users_max = 256;
 
 struct ChannelConfig {
   ChannelName name;
@@ -54,8 +60,32 @@ struct ChannelConfig {
   uid_t uid = static_cast<uid_t>(-1);  ///< `owner` resolved; -1: leave as it is
   gid_t gid = static_cast<gid_t>(-1);
   LanePreference lane = LanePreference::any;
+  /// The PV channel of a raw end, or of one that does without a bridge at the other side. Host:
+  /// QEMU's socket, with "{guest}" for the guest's name; guest: the tty.
+  std::string console = {};
+  std::string link = {};  ///< absolute path of a symbolic link to the socket; "{guest}" as above
+  /// Who may use the socket, beyond what its permissions say. Both empty: whoever can open it.
+  std::vector<uid_t> users = {};
+  std::vector<gid_t> groups = {};
+  /// Of a port's end that has no partner yet: whether what it says is kept, and how much, for ends
+  /// in the guest and on the host.
+  bool cache_buffers = true;
+  std::uint64_t byte_limit = port_bytes_default;
+  std::uint64_t guest_byte_limit = port_bytes_default;
   SourceLocation where = {};
   std::string error = {};  ///< not empty: the channel is disabled, and why
+
+  friend bool operator==(const ChannelConfig&, const ChannelConfig&) = default;
+};
+
+/// "There is no such channel", said on purpose, or for what a file that cannot be read may have
+/// said.
+struct Denial {
+  std::string name = "*";  ///< globs
+  std::string guest = "*";
+  std::size_t position = 0;  ///< how many channels come before it
+  SourceLocation where = {};
+  std::string why = {};  ///< empty: on purpose
 };
 
 using Limits = MuxLimits;
@@ -109,6 +139,7 @@ struct BridgeConfig {
   ConsoleConfig console;
   Timeouts timeouts;
   std::vector<ChannelConfig> channels;  ///< in the order of the files, disabled ones included
+  std::vector<Denial> denials;          ///< in the order of the files
   std::string file;                     ///< the main file that was asked for, read or not
   std::string drop_in_dir;              ///< the drop-in folder; empty when there is none
 };
@@ -140,11 +171,18 @@ inline constexpr std::size_t config_file_bytes_max = 1024 * 1024;
 inline constexpr std::size_t drop_in_files_max = 1000;
 inline constexpr std::size_t channels_max = 4096;
 
+/// `path` with the guest's name in place of "{guest}".
+std::string path_for_guest(std::string path, std::string_view guest);
+
 /// Where the host finds the console channel of a guest; empty when it is to have none.
 std::string console_socket_of(const BridgeConfig& config, std::string_view guest);
 
 /// The run folder without a configuration: $XENLANE_RUN_DIR, else /run/xenlane.
 std::string default_run_dir();
+
+/// Where a guest's PV channels are found by name, as xen-pv-channel(7) has it: "/dev/xen-channel",
+/// or below $XENLANE_DEV_DIR.
+std::string channel_device_dir();
 
 /// "/etc/xenlane/host.toml" or "/etc/xenlane/guest.toml".
 std::string default_config_path(Side side);
@@ -154,8 +192,17 @@ std::string default_config_path(Side side);
 /// `path` that is given must exist. Never stops at the first fault and does not throw.
 ConfigLoad load_config(Side side, const std::optional<std::string>& path);
 
+/// What the files say of a name and a guest: the first match decides. Of the two at most one is
+/// set; neither: nothing matched.
+struct Decision {
+  const ChannelConfig* channel = nullptr;  ///< disabled or not
+  const Denial* denial = nullptr;
+};
+Decision decide(const BridgeConfig& config, std::string_view name, std::string_view guest);
+
 /// The first channel of that name whose guest glob matches, disabled or not: a disabled match means
-/// that there is no such channel for this guest. Null when none matches. On the guest side pass "".
+/// that there is no such channel for this guest. Null when none matches, or a denial comes first.
+/// On the guest side pass "".
 const ChannelConfig* find_channel(const BridgeConfig& config, const ChannelName& name,
                                   std::string_view guest);
 

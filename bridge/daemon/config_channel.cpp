@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <utility>
 
 #include "bridge/daemon/config_reader.hpp"
@@ -22,6 +23,16 @@ struct Draft {
   std::optional<Target> target;
   bool has_target = false;
   bool has_socket_keys = false;
+  bool has_port_keys = false;
+  bool has_mode = false;
+  bool denies = false;
+  std::string console;
+  std::string link;
+  std::vector<uid_t> users;
+  std::vector<gid_t> groups;
+  bool cache_buffers = true;
+  std::uint64_t byte_limit = port_bytes_default;
+  std::uint64_t guest_byte_limit = port_bytes_default;
   std::string guest = "*";
   mode_t mode = 0600;
   std::string owner;
@@ -34,7 +45,7 @@ struct Draft {
 std::string read_name(const toml::node& node, Draft& draft) {
   std::string text;
   std::string wrong = read_text(node, text);
-  if (!wrong.empty()) return wrong;
+  if (!wrong.empty() || draft.denies) return wrong;
   auto name = ChannelName::parse(text);
   if (!name) return fmt::format("'{}': {}", escape_untrusted(text), name.error().text);
   draft.name = *name;
@@ -48,12 +59,26 @@ std::string read_name(const toml::node& node, Draft& draft) {
 }
 
 std::string read_end(const toml::node& node, Draft& draft) {
-  static const std::vector<std::string> words = {"listen", "dial", "port"};
-  constexpr EndKind kinds[] = {EndKind::listen, EndKind::dial, EndKind::port};
+  static const std::vector<std::string> words = {"listen", "dial", "port", "raw", "deny"};
+  constexpr EndKind kinds[] = {EndKind::listen, EndKind::dial, EndKind::port, EndKind::raw};
   std::size_t index = 0;
   std::string wrong = read_choice(node, words, index);
-  if (wrong.empty()) draft.end = kinds[index];
+  if (wrong.empty() && index < std::size(kinds)) draft.end = kinds[index];
   return wrong;
+}
+
+std::string read_path(const toml::node& node, std::string& path) {
+  std::string text;
+  std::string wrong = read_text(node, text);
+  if (!wrong.empty()) return wrong;
+  if (text.front() != '/') return "is not an absolute path";
+  if (text.back() == '/') return "ends in '/', so it names a folder";
+  if (text.find('\0') != std::string::npos) return "has a NUL byte";
+  if (text.size() > unix_path_bytes_max) {
+    return fmt::format("has {} bytes, {} are allowed", text.size(), unix_path_bytes_max);
+  }
+  path = std::move(text);
+  return {};
 }
 
 std::string read_lane(const toml::node& node, Draft& draft) {
@@ -127,6 +152,61 @@ bool find_group(const std::string& name, gid_t& gid) {
   return entry != nullptr;
 }
 
+/// Names and numbers of users or groups.
+template <typename Id, typename Find>
+std::string read_identities(const toml::node& node, const char* what, std::vector<Id>& ids,
+                            Find find) {
+  const auto* list = node.as_array();
+  if (list == nullptr || list->empty()) return fmt::format("must be a list of {}s", what);
+  if (list->size() > channel_users_max) {
+    return fmt::format("has {} entries, {} are allowed", list->size(), channel_users_max);
+  }
+  std::vector<Id> found;
+  for (const toml::node& item : *list) {
+    std::string written;
+    Id id = 0;
+    std::string wrong = read_identity(item, what, written, id, find);
+    if (!wrong.empty()) return wrong;
+    found.push_back(id);
+  }
+  ids = std::move(found);
+  return {};
+}
+
+/// The keys of who may do what with the socket, and of ports.
+std::vector<Key> use_keys(Draft& draft) {
+  const auto of = [](bool& mark, auto read) {
+    return [&mark, read](const toml::node& node) {
+      mark = true;
+      return read(node);
+    };
+  };
+  constexpr std::uint64_t kib = 1024;
+  const auto limit = [of, &draft](std::uint64_t& bytes) {
+    return of(draft.has_port_keys, [&bytes](const toml::node& n) {
+      return read_bytes(n, 4 * kib, 64 * kib * kib, bytes);
+    });
+  };
+  return {
+      {"console", [&draft](const toml::node& n) { return read_path(n, draft.console); }},
+      {"link", of(draft.has_socket_keys,
+                  [&draft](const toml::node& n) { return read_path(n, draft.link); })},
+      {"users", of(draft.has_socket_keys,
+                   [&draft](const toml::node& n) {
+                     return read_identities(n, "user", draft.users, find_user);
+                   })},
+      {"groups", of(draft.has_socket_keys,
+                    [&draft](const toml::node& n) {
+                      return read_identities(n, "group", draft.groups, find_group);
+                    })},
+      {"cache_buffers",
+       of(draft.has_port_keys,
+          [&draft](const toml::node& n) { return read_flag(n, draft.cache_buffers); })},
+      {"byte_limit", limit(draft.byte_limit)},
+      {"guest_byte_limit", limit(draft.guest_byte_limit)},
+  };
+}
+
 std::vector<Key> channel_keys(Draft& draft, Side side) {
   const auto of_socket = [&draft](auto read) {
     return [&draft, read](const toml::node& node) {
@@ -134,7 +214,7 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
       return read(node);
     };
   };
-  return {
+  std::vector<Key> keys = {
       {"name", [&draft](const toml::node& n) { return read_name(n, draft); }},
       {"end", [&draft](const toml::node& n) { return read_end(n, draft); }},
       {"target", [&draft](const toml::node& n) { return read_target(n, draft); }},
@@ -150,7 +230,10 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
          if (wrong.empty()) draft.guest = glob;
          return wrong;
        }},
-      {"mode", of_socket([&draft](const toml::node& n) { return read_mode(n, draft.mode); })},
+      {"mode", of_socket([&draft](const toml::node& n) {
+         draft.has_mode = true;
+         return read_mode(n, draft.mode);
+       })},
       {"owner", of_socket([&draft](const toml::node& n) {
          return read_identity(n, "user", draft.owner, draft.uid, find_user);
        })},
@@ -158,14 +241,18 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
          return read_identity(n, "group", draft.group, draft.gid, find_group);
        })},
   };
+  std::vector<Key> more = use_keys(draft);
+  std::move(more.begin(), more.end(), std::back_inserter(keys));
+  return keys;
 }
 
 /// Faults that only show when all keys have been read.
-std::vector<std::string> check_together(const toml::table& table, const Draft& draft) {
+std::vector<std::string> check_together(const toml::table& table, const Draft& draft, Side side) {
   std::vector<std::string> faults;
   if (!table.contains("name")) faults.emplace_back("channel: 'name' is missing");
   if (!table.contains("end")) {
-    faults.emplace_back("channel: 'end' is missing; it is \"listen\", \"dial\" or \"port\"");
+    faults.emplace_back(
+        "channel: 'end' is missing; it is \"listen\", \"dial\", \"port\", \"raw\" or \"deny\"");
   }
   if (draft.end == EndKind::dial && !draft.has_target) {
     faults.emplace_back(
@@ -176,7 +263,32 @@ std::vector<std::string> check_together(const toml::table& table, const Draft& d
     faults.push_back(fmt::format("channel: 'target' is only for end = \"dial\", not for \"{}\"",
                                  to_string(*draft.end)));
   }
+  if (draft.end == EndKind::raw && side == Side::host && draft.console.empty()) {
+    faults.emplace_back(
+        "channel: end = \"raw\" needs a console, the path that the guest's xl configuration has "
+        "for this channel");
+  }
+  if (draft.end == EndKind::dial && !draft.console.empty()) {
+    faults.emplace_back("channel: 'console' is not for end = \"dial\"");
+  }
+  if (draft.end && draft.end != EndKind::port && draft.has_port_keys) {
+    faults.emplace_back(
+        "channel: cache_buffers, byte_limit and guest_byte_limit are only for end = \"port\"");
+  }
   return faults;
+}
+
+/// What a [[channel]] with end = "deny" says; whatever is wrong with it, it denies.
+Denial read_denial(const toml::table& table, const Draft& draft, const SourceLocation& where,
+                   bool is_understood) {
+  Denial denial{"*", "*", 0, where, {}};
+  if (!is_understood) {
+    denial.why = "the section has errors";
+    return denial;
+  }
+  denial.name = table["name"].value_or<std::string>("*");
+  denial.guest = draft.guest;
+  return denial;
 }
 
 }  // namespace
@@ -199,23 +311,48 @@ ChannelRead read_channel(const toml::table& table, const std::string& file, Side
     result.diagnostics.push_back({{file, line}, severity, Scope::channel, std::move(text)});
   };
   Draft draft;
+  draft.denies = table["end"].value_or<std::string>({}) == "deny";
   std::vector<Fault> faults = read_section(table, "channel", channel_keys(draft, side), {});
-  for (std::string& text : check_together(table, draft)) {
+  for (std::string& text : check_together(table, draft, side)) {
     add(where.line, Severity::error, std::move(text));
   }
   for (Fault& fault : faults) add(fault.line, Severity::error, std::move(fault.text));
   const std::string error = result.diagnostics.empty() ? "" : result.diagnostics.front().message;
+  if (draft.denies) {
+    result.denial = read_denial(table, draft, where, error.empty());
+    return result;
+  }
   if (draft.end == EndKind::dial && draft.has_socket_keys) {
     add(where.line, Severity::warning,
-        "channel: mode, owner and group have no effect: a dialled channel has no socket here");
+        "channel: the keys of a socket (mode, owner, group, users, groups, link) have no effect: "
+        "a dialled channel has no socket here");
   }
   if (!draft.name) return result;
-  result.channel = ChannelConfig{*draft.name,  draft.end.value_or(EndKind::listen),
-                                 draft.target, draft.guest,
-                                 draft.mode,   draft.owner,
-                                 draft.group,  draft.uid,
-                                 draft.gid,    draft.lane,
-                                 where,        error};
+  ChannelConfig channel{*draft.name};
+  channel.end = draft.end.value_or(EndKind::listen);
+  channel.target = draft.target;
+  channel.guest = draft.guest;
+  // With a list of who may use it, the list is the door and the permissions need not be.
+  const bool is_listed = !draft.users.empty() || !draft.groups.empty();
+  channel.socket_mode = is_listed && !draft.has_mode ? 0666 : draft.mode;
+  channel.owner = draft.owner;
+  channel.group = draft.group;
+  channel.uid = draft.uid;
+  channel.gid = draft.gid;
+  channel.lane = draft.lane;
+  channel.console = draft.console;
+  if (channel.end == EndKind::raw && channel.console.empty()) {
+    channel.console = channel_device_dir() + '/' + channel.name.text();
+  }
+  channel.link = draft.link;
+  channel.users = draft.users;
+  channel.groups = draft.groups;
+  channel.cache_buffers = draft.cache_buffers;
+  channel.byte_limit = draft.byte_limit;
+  channel.guest_byte_limit = draft.guest_byte_limit;
+  channel.where = where;
+  channel.error = error;
+  result.channel = std::move(channel);
   return result;
 }
 

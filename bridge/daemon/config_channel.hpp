@@ -10,9 +10,11 @@
 
 namespace xenlane::bridge::config_detail {
 
-/// A channel as read, and its faults. Without a valid name there is no channel to keep.
+/// A channel as read, or the denial of one, and its faults. Without a valid name there is no
+/// channel to keep; but a denial that is not understood denies everything.
 struct ChannelRead {
   std::optional<ChannelConfig> channel;
+  std::optional<Denial> denial;
   std::vector<Diagnostic> diagnostics;
 };
 

@@ -175,6 +175,13 @@ std::string read_duration(const toml::node& node, std::uint32_t low_ms, std::uin
   return wrong;
 }
 
+std::string read_flag(const toml::node& node, bool& out) {
+  const auto* flag = node.as_boolean();
+  if (flag == nullptr) return "must be true or false";
+  out = flag->get();
+  return {};
+}
+
 std::string read_choice(const toml::node& node, const std::vector<std::string>& words,
                         std::size_t& index) {
   std::string text;

@@ -47,6 +47,7 @@ std::string read_bytes(const toml::node& node, std::uint64_t low, std::uint64_t 
 /// Milliseconds: an integer, or a text such as "500ms", "2s", "1min".
 std::string read_duration(const toml::node& node, std::uint32_t low_ms, std::uint32_t high_ms,
                           std::uint32_t& out_ms);
+std::string read_flag(const toml::node& node, bool& out);
 /// One of a few words; `index` becomes its place in `words`.
 std::string read_choice(const toml::node& node, const std::vector<std::string>& words,
                         std::size_t& index);

@@ -1,16 +1,33 @@
 #include "bridge/daemon/listeners.hpp"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <filesystem>
+
+#include "bridge/channel/text.hpp"
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/protocol.hpp"
 #include "bridge/daemon/program.hpp"
 
 namespace xenlane::bridge {
 
+namespace fs = std::filesystem;
+
 ListenerFiles::~ListenerFiles() {
-  for (const File& file : files_) unlink_if_ours(file.path, file.device, file.inode);
+  for (const auto& [name, file] : files_) unlink(file);
+}
+
+void ListenerFiles::unlink_link(const File& file) {
+  std::error_code error;
+  if (file.link.empty() || fs::read_symlink(file.link, error) != file.path) return;
+  fs::remove(file.link, error);
+}
+
+void ListenerFiles::unlink(const File& file) {
+  unlink_link(file);
+  unlink_if_ours(file.path, file.device, file.inode);
 }
 
 std::string ListenerFiles::path_of(std::string_view name) const {
@@ -24,26 +41,57 @@ transport::UniqueFd ListenerFiles::listen(std::string_view name, mode_t mode, ui
     const bool forbidden = socket.error().code == std::errc::permission_denied;
     throw StartFailure{forbidden ? exit_not_permitted : exit_broken, socket.error().text};
   }
-  files_.push_back({socket->path, socket->device, socket->inode});
+  File& file = files_[std::string(name)];
+  unlink_link(file);
+  file = {socket->path, socket->device, socket->inode, {}};
   return std::move(socket->fd);
+}
+
+void ListenerFiles::link(std::string_view name, const std::string& path) {
+  File& file = files_.find(name)->second;
+  const auto failed = [&](const std::string& why) {
+    throw StartFailure{exit_broken, fmt::format("link {}: {}", escape_untrusted(path, 256), why)};
+  };
+  std::error_code error;
+  const auto status = fs::symlink_status(path, error);
+  if (fs::exists(status) && !fs::is_symlink(status)) failed("there is something else already");
+  const std::string temporary = path + ".xenlane-new";
+  fs::remove(temporary, error);
+  fs::create_symlink(file.path, temporary, error);
+  if (!error) fs::rename(temporary, path, error);
+  if (error) failed(error.message());
+  file.link = path;
+}
+
+void ListenerFiles::remove(std::string_view name) {
+  const auto found = files_.find(name);
+  if (found == files_.end()) return;
+  unlink(found->second);
+  files_.erase(found);
 }
 
 bool has_listener(const ChannelConfig& channel) {
   return channel.error.empty() && channel.end != EndKind::dial;
 }
 
-void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channel) {
-  std::string path;
-  transport::UniqueFd listener;
-  if (has_listener(channel)) {
-    path = files.path_of(channel.name.text());
-    try {
-      listener = files.listen(channel.name.text(), channel.socket_mode, channel.uid, channel.gid);
-    } catch (const StartFailure& failure) {
-      spdlog::error("channel {} is disabled: {}", channel.name.text(), failure.what);
-      channel.error = failure.what;
-    }
+transport::UniqueFd listen(ListenerFiles& files, ChannelConfig& channel) {
+  if (!has_listener(channel)) return {};
+  const std::string& name = channel.name.text();
+  try {
+    auto listener = files.listen(name, channel.socket_mode, channel.uid, channel.gid);
+    if (!channel.link.empty()) files.link(name, channel.link);
+    return listener;
+  } catch (const StartFailure& failure) {
+    spdlog::error("channel {} is disabled: {}", name, failure.what);
+    channel.error = failure.what;
+    files.remove(name);
+    return {};
   }
+}
+
+void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channel) {
+  auto listener = listen(files, channel);
+  std::string path = listener ? files.path_of(channel.name.text()) : std::string();
   table.add(std::move(channel), std::move(path), std::move(listener));
 }
 

@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 #include <chrono>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -29,21 +30,35 @@ class ListenerFiles {
 
   std::string path_of(std::string_view name) const;
   /// Throws StartFailure with the path in its text. Owner and group are the daemon's unless given.
+  /// One of that name that was made before is replaced in one step.
   transport::UniqueFd listen(std::string_view name, mode_t mode, uid_t uid = static_cast<uid_t>(-1),
                              gid_t gid = static_cast<gid_t>(-1));
+  /// Makes `path` a symbolic link to the socket `name`, in one step. Another link there is
+  /// replaced, anything else is left alone: then, or on another failure, throws StartFailure.
+  void link(std::string_view name, const std::string& path);
+  /// Removes the socket's file and its link.
+  void remove(std::string_view name);
 
  private:
   struct File {
     std::string path;
     dev_t device;
     ino_t inode;
+    std::string link;
   };
+  static void unlink(const File& file);
+  static void unlink_link(const File& file);
+
   std::string folder_;
-  std::vector<File> files_;
+  std::map<std::string, File, std::less<>> files_;
 };
 
 /// True when a channel's end has a listening socket on this side.
 bool has_listener(const ChannelConfig& channel);
+
+/// Makes the channel's socket, if it has one, and its link. When that fails, the channel is
+/// disabled and the result is empty.
+transport::UniqueFd listen(ListenerFiles& files, ChannelConfig& channel);
 
 /// Adds a channel with its listening socket. One whose socket cannot be made is added disabled.
 void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channel);

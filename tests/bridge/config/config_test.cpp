@@ -226,7 +226,7 @@ mode = 660
   EXPECT_THAT(
       lines(got),
       ElementsAre(
-          AllOf(HasSubstr(":4: warning: channel: mode, owner and group have no effect")),
+          AllOf(HasSubstr(":4: warning: channel: the keys of a socket (mode, owner, group,")),
           HasSubstr(":7: error: channel.target: 'tcp:localhost:22' is no target"),
           HasSubstr(":8: error: channel.mode: must be a text of octal digits"),
           HasSubstr(":10: error: channel.name: 'a/b': '/' at byte 2"),
@@ -339,16 +339,20 @@ TEST_F(Config, DropInsAreReadInByteOrderAndTheLaterSettingWins) {
                           "with two digits"));
 }
 
-TEST_F(Config, DropInThatIsNotTomlTakesOnlyItsOwnChannelsAway) {
-  dir_.write("x.d/10-a.toml", "[[channel]]\nname='a.a'\nend='port'\n[[channel]\n");
-  dir_.write("x.d/20-b.toml", "[[channel]]\nname='b.b'\nend='port'\n");
+TEST_F(Config, DropInThatIsNotTomlDeniesWhatItMayHaveDenied) {
+  dir_.write("x.d/10-a.toml", "[[channel]]\nname='a.a'\nend='port'\n");
+  dir_.write("x.d/20-b.toml", "[[channel]]\nname='b.b'\nend='port'\n[[channel]\n");
+  dir_.write("x.d/30-c.toml", "[[channel]]\nname='c.c'\nend='port'\n");
   const ConfigLoad got = load("");
-  EXPECT_THAT(lines(got), ElementsAre(AllOf(HasSubstr("x.d/10-a.toml:4: error: "),
-                                            HasSubstr("nothing of this file is used"))));
+  EXPECT_THAT(lines(got),
+              ElementsAre(AllOf(HasSubstr("x.d/20-b.toml:4: error: "),
+                                HasSubstr("nothing of this file is used, and no channel of the "
+                                          "files behind it"))));
   EXPECT_TRUE(got.has_errors());
   EXPECT_FALSE(got.is_fatal());
-  EXPECT_EQ(find_channel(got.config, name("a.a"), "web"), nullptr);
-  EXPECT_NE(find_channel(got.config, name("b.b"), "web"), nullptr);
+  EXPECT_NE(find_channel(got.config, name("a.a"), "web"), nullptr) << "read before it";
+  EXPECT_EQ(find_channel(got.config, name("b.b"), "web"), nullptr);
+  EXPECT_EQ(find_channel(got.config, name("c.c"), "web"), nullptr);
 }
 
 TEST_F(Config, MainFileThatIsNotTomlIsFatal) {
@@ -397,7 +401,8 @@ TEST_F(Config, CheckPrintsEveryDiagnosticAndASummary) {
       testing::internal::GetCapturedStdout(),
       file +
           ":4: error: channel: unknown key 'colour'; known are name, end, target, lane, guest, "
-          "mode, owner, group\n" +
+          "mode, owner, group, console, link, users, groups, cache_buffers, byte_limit, "
+          "guest_byte_limit\n" +
           file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
   testing::internal::CaptureStdout();
   EXPECT_EQ(print_check(load(""), stdout), exit_ok);

@@ -1,0 +1,28 @@
+// Who a local program is, as the kernel knows it, and whether a channel's list has it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "bridge/daemon/config.hpp"
+
+namespace xenlane::bridge {
+
+/// The program at the other end of a connected Unix socket, as it was when it connected
+/// (SO_PEERCRED and SO_PEERGROUPS, unix(7)). What the kernel does not tell is -1, or empty.
+struct Caller {
+  pid_t pid = 0;
+  uid_t uid = static_cast<uid_t>(-1);
+  gid_t gid = static_cast<gid_t>(-1);
+  std::vector<gid_t> groups = {};  ///< supplementary
+};
+
+Caller caller_of(int socket);
+
+/// Whether the channel's users and groups have the caller in them. Without either everybody is;
+/// root always is, who could become any of them.
+bool is_listed(const ChannelConfig& channel, const Caller& caller);
+
+}  // namespace xenlane::bridge
