@@ -19,6 +19,7 @@
 #include "bridge/daemon/live_channels.hpp"
 #include "bridge/daemon/program.hpp"
 #include "bridge/daemon/reload.hpp"
+#include "bridge/events/event_server.hpp"
 #include "guest/guest_link.hpp"
 #include "transport/base/blocking.hpp"
 #include "transport/base/spawn.hpp"
@@ -73,6 +74,9 @@ int run(const BridgeConfig& config, const std::optional<std::string>& config_pat
   ListenerFiles files(config.run_dir);
   ServedChannels server(peer.channels());
   LiveChannels channels(files, server);
+  EventServer events(executor, listen_for_events(files, config), "guest",
+                     [&] { return peer.events_now(); });
+  peer.set_events(&events);
   channels.apply(channels_for(config, ""));
   guest::GuestLink link(executor, store, peer, config);
   if (trouble) link.set_vchan_trouble(*trouble);

@@ -112,6 +112,7 @@ Broker::Broker(const asio::any_io_executor& executor, transport::XenStore& store
       domains_changed_(executor) {}
 
 Broker::~Broker() {
+  events_ = nullptr;  // may be gone already
   while (!guests_.empty()) stop_guest(guests_.begin()->first);
 }
 
@@ -189,7 +190,7 @@ asio::awaitable<bool> Broker::scan() {
 bool Broker::name_is_usable(const std::string& name) const {
   const auto parsed = ChannelName::parse(name);
   const bool number = name.find_first_not_of("0123456789") == std::string::npos;
-  if (!parsed || number || name == "control") {
+  if (!parsed || number || name == "control" || name == "events") {
     spdlog::warn("guest {}: not served: its name cannot be a folder's name",
                  escape_untrusted(name));
     return false;
@@ -210,6 +211,7 @@ asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
   auto guest = std::make_shared<Guest>(domid, std::move(identity), folder);
   try {
     guest->listeners.emplace_back("control", guest->files->listen("control", 0600));
+    guest->listeners.emplace_back("events", listen_for_events(*guest->files, config_));
   } catch (const StartFailure& failure) {
     spdlog::error("guest {}: not served: {}", guest->identity.name, failure.what);
     co_return;
@@ -237,6 +239,7 @@ asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
     co_return;
   }
   spdlog::info("guest {} (domain {}): serving in {}", guest->identity.name, domid, folder);
+  publish("guest-up", *guest);
   asio::co_spawn(executor_, keep_worker(guest), transport::or_throw);
 }
 
@@ -255,6 +258,7 @@ void Broker::stop_guest(Domid domid) {
   { const ListenerFiles files = std::move(*guest->files); }
   fs::remove(guest->run_dir, ignored);
   spdlog::info("guest {} (domain {}): no longer served", guest->identity.name, domid);
+  publish("guest-down", *guest);
 }
 
 boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest, int orders) const {
@@ -329,6 +333,23 @@ asio::awaitable<void> Broker::shut_down() {
     stop_guest(domid);
     co_await store_.remove(fmt::format("{}/{}", domain_path(domid), host_node));
   }
+}
+
+Event Broker::event_of(std::string_view kind, const Guest& guest) {
+  return {std::string(kind),
+          {{"guest", guest.identity.name},
+           {"domid", std::to_string(guest.domid)},
+           {"run_dir", guest.run_dir}}};
+}
+
+void Broker::publish(std::string_view kind, const Guest& guest) {
+  if (events_ != nullptr && events_->wants_events()) events_->publish(event_of(kind, guest));
+}
+
+std::vector<Event> Broker::events_now() const {
+  std::vector<Event> events;
+  for (const auto& [domid, guest] : guests_) events.push_back(event_of("guest", *guest));
+  return events;
 }
 
 std::shared_ptr<Broker::Guest> Broker::find(std::string_view guest_name) const {

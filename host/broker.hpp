@@ -17,6 +17,7 @@
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/peer.hpp"
+#include "bridge/events/event.hpp"
 #include "transport/base/signal.hpp"
 #include "transport/xenstore/client.hpp"
 
@@ -46,6 +47,10 @@ class Broker {
   std::string add_channel(std::string_view guest, bridge::ChannelConfig channel);
   bool remove_channel(std::string_view guest, const bridge::ChannelName& name);
   bool serves(std::string_view guest) const { return find(guest) != nullptr; }
+  /// Who is told of guests that come and go; must outlive the broker's run().
+  void set_events(bridge::EventSink* events) { events_ = events; }
+  /// The guests there are now, as events.
+  std::vector<bridge::Event> events_now() const;
   /// The guests part of the status reply (docs/control.md).
   boost::json::array status() const;
 
@@ -67,6 +72,8 @@ class Broker {
   boost::system::result<pid_t> start_worker(Guest& guest);
   std::shared_ptr<Guest> find(std::string_view guest_name) const;
   static void check_orders(const Guest& guest);
+  static bridge::Event event_of(std::string_view kind, const Guest& guest);
+  void publish(std::string_view kind, const Guest& guest);
   bool name_is_usable(const std::string& name) const;
 
   boost::asio::any_io_executor executor_;
@@ -75,6 +82,7 @@ class Broker {
   WorkerCommand worker_;
   transport::Signal domains_changed_;
   transport::Domid own_domid_ = 0;
+  bridge::EventSink* events_ = nullptr;
   std::map<transport::Domid, std::shared_ptr<Guest>> guests_;
 };
 

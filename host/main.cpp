@@ -15,6 +15,7 @@
 #include "bridge/control/server.hpp"
 #include "bridge/daemon/program.hpp"
 #include "bridge/daemon/reload.hpp"
+#include "bridge/events/event_server.hpp"
 #include "host/broker.hpp"
 #include "host/worker.hpp"
 #include "transport/base/spawn.hpp"
@@ -91,6 +92,9 @@ int run_broker(BridgeConfig& config, const Options& options) {
   host::Broker broker(executor, store, config, std::move(worker));
   ListenerFiles files(config.run_dir);
   const auto started = std::chrono::steady_clock::now();
+  EventServer events(executor, listen_for_events(files, config), "broker",
+                     [&] { return broker.events_now(); });
+  broker.set_events(&events);
   Reloader reloader(Side::host, options.config_path, operations_of(broker));
   ControlServer control(
       executor, files.listen("control", 0600), [&](const json::object& request) -> json::object {

@@ -18,6 +18,7 @@
 #include "bridge/daemon/console_keeper.hpp"
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/program.hpp"
+#include "bridge/events/event_server.hpp"
 #include "host/orders.hpp"
 #include "host/worker_link.hpp"
 #include "transport/base/spawn.hpp"
@@ -58,9 +59,14 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   OrderReceiver orders(transport::UniqueFd(options.orders), channels);
   orders.take_first();
   transport::UniqueFd control_socket;
+  transport::UniqueFd events_socket;
   for (const auto& inherited : options.listeners) {
     if (inherited.name == "control") control_socket.reset(inherited.fd);
+    if (inherited.name == "events") events_socket.reset(inherited.fd);
   }
+  EventServer events(executor, std::move(events_socket), "worker",
+                     [&] { return peer.events_now(); });
+  peer.set_events(&events);
   WorkerLink link(executor, store, peer, config, options.domid, options.guest);
   ConsoleKeeper console(executor, peer, transport::ConsoleEnd::host, config, true,
                         console_socket_of(config, options.guest),

@@ -14,7 +14,7 @@ namespace xenlane::host {
 
 /// A listening socket handed down by the broker, of the guest and not of a channel.
 struct InheritedListener {
-  std::string name;  ///< "control"
+  std::string name;  ///< "control" or "events"
   int fd;
 };
 

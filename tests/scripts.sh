@@ -12,7 +12,7 @@ build_packages=(
 )
 # What the tests drive besides: xenstore-write and its like, Debian's own vchan-socket-proxy, and
 # what draws the plots of xenlane bench.
-test_packages=(xenstore-utils xen-utils-4.17 gnuplot-nox)
+test_packages=(xenstore-utils xen-utils-4.17 gnuplot-nox qemu-guest-agent)
 # What the benchmarks of single steps need besides.
 bench_packages=(libbenchmark-dev)
 # What the fuzz targets need besides: clang and its sanitizers' and libFuzzer's libraries.

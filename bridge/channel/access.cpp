@@ -1,6 +1,8 @@
 #include "bridge/channel/access.hpp"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -25,20 +27,38 @@ std::vector<gid_t> groups_of(int socket) {
 
 }  // namespace
 
-Caller caller_of(int socket) {
+pid_t pid_of_user(int socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  const bool known = ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0;
+  return known ? credentials.pid : 0;
+}
+
+LocalUser user_of(int socket) {
   ucred credentials{};
   socklen_t size = sizeof credentials;
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return {};
   return {credentials.pid, credentials.uid, credentials.gid, groups_of(socket)};
 }
 
-bool is_listed(const ChannelConfig& channel, const Caller& caller) {
-  if (caller.uid == 0 || (channel.users.empty() && channel.groups.empty())) return true;
+bool is_listed(const ChannelConfig& channel, const LocalUser& user) {
+  if (user.uid == 0 || (channel.users.empty() && channel.groups.empty())) return true;
   const auto has_group = [&](gid_t gid) {
     return std::ranges::find(channel.groups, gid) != channel.groups.end();
   };
-  return std::ranges::find(channel.users, caller.uid) != channel.users.end() ||
-         has_group(caller.gid) || std::ranges::any_of(caller.groups, has_group);
+  return std::ranges::find(channel.users, user.uid) != channel.users.end() || has_group(user.gid) ||
+         std::ranges::any_of(user.groups, has_group);
+}
+
+bool may_open(const ChannelConfig& channel, const LocalUser& user) {
+  constexpr auto unset = static_cast<uid_t>(-1);
+  if (user.uid == 0) return true;
+  const uid_t owner = channel.uid == unset ? ::geteuid() : channel.uid;
+  const gid_t group = channel.gid == static_cast<gid_t>(-1) ? ::getegid() : channel.gid;
+  if (user.uid == owner) return (channel.socket_mode & S_IWUSR) != 0;
+  const bool is_member =
+      user.gid == group || std::ranges::find(user.groups, group) != user.groups.end();
+  return (channel.socket_mode & (is_member ? S_IWGRP : S_IWOTH)) != 0;
 }
 
 }  // namespace xenlane::bridge

@@ -12,17 +12,23 @@ namespace xenlane::bridge {
 
 /// The program at the other end of a connected Unix socket, as it was when it connected
 /// (SO_PEERCRED and SO_PEERGROUPS, unix(7)). What the kernel does not tell is -1, or empty.
-struct Caller {
+struct LocalUser {
   pid_t pid = 0;
   uid_t uid = static_cast<uid_t>(-1);
   gid_t gid = static_cast<gid_t>(-1);
   std::vector<gid_t> groups = {};  ///< supplementary
 };
 
-Caller caller_of(int socket);
+LocalUser user_of(int socket);
+/// Its pid alone, which costs less; 0 when the kernel does not tell.
+pid_t pid_of_user(int socket);
 
-/// Whether the channel's users and groups have the caller in them. Without either everybody is;
+/// Whether the channel's users and groups have the user in them. Without either everybody is;
 /// root always is, who could become any of them.
-bool is_listed(const ChannelConfig& channel, const Caller& caller);
+bool is_listed(const ChannelConfig& channel, const LocalUser& user);
+
+/// Whether the permissions of the channel's socket let the user connect, as the kernel sees it:
+/// connecting needs write permission (unix(7)). What is not configured is the daemon's own.
+bool may_open(const ChannelConfig& channel, const LocalUser& user);
 
 }  // namespace xenlane::bridge

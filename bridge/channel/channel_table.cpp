@@ -21,14 +21,20 @@ ChannelTable::ChannelTable(const boost::asio::any_io_executor& executor, Session
       session_(session),
       peer_name_(std::move(peer_name)),
       dialer_(executor, dial_deadline),
+      dial_deadline_(dial_deadline),
       answer_wait_limit_(answer_wait),
+      raw_wait_(executor),
       session_wait_(executor),
       answer_wait_(executor) {
   limit_session_wait();
+  limit_raw_wait();
 }
 
 ChannelTable::~ChannelTable() {
   *alive_ = false;
+  for (const auto& channel : channels_) {
+    if (channel->raw) channel->raw->close();
+  }
   for (auto& [id, joined] : connections_) joined.connection->close();
 }
 
@@ -49,7 +55,10 @@ void ChannelTable::raise_all() {
 
 void ChannelTable::handle_session_up() {
   refusing_ = false;
+  was_up_ = true;
+  raw_due_ = false;
   session_wait_.cancel();
+  for (const auto& channel : channels_) tell_peer(*channel);
   spdlog::info("{}: session {} up", peer_name_, to_hex(session_.id()));
   raise_all();
 }
@@ -65,9 +74,13 @@ void ChannelTable::handle_session_ended(int error, const std::string& reason) {
   for (auto& [id, joined] : broken) {
     --joined.channel->stats.open;
     end_badly(*joined.channel, {false, joined.pid, error, reason});
+    publish("disconnected", *joined.channel, {{"reason", reason}});
     joined.connection->close();
   }
-  for (const auto& channel : channels_) channel->waiting_remote.clear();
+  for (const auto& channel : channels_) {
+    channel->waiting_remote.clear();
+    channel->peer.reset();
+  }
   limit_session_wait();
 }
 
@@ -110,6 +123,8 @@ void ChannelTable::handle_event(const InputEvent& event) {
   } else if (const auto* reset = std::get_if<PeerReset>(&event)) {
     break_stream(reset->id, ECONNRESET,
                  "reset by the other side: " + std::string(to_string(reset->error)));
+  } else if (const auto* notice = std::get_if<PeerNotices>(&event)) {
+    handle_notice(*notice);
   } else if (const auto* away = std::get_if<PeerGoesAway>(&event)) {
     if (peer_lines_.allows()) {
       spdlog::info("{}: goes away: {}{}", peer_name_, escape_untrusted(away->untrusted_reason),
@@ -120,6 +135,9 @@ void ChannelTable::handle_event(const InputEvent& event) {
 
 void ChannelTable::end_badly(Channel& channel, BadEnding ending) {
   ++(ending.refused ? channel.stats.refused : channel.stats.broken);
+  if (ending.refused) {
+    publish("refused", channel, {{"pid", std::to_string(ending.pid)}, {"reason", ending.message}});
+  }
   auto& endings = channel.stats.bad_endings;
   if (endings.size() == bad_endings_max) endings.pop_front();
   endings.push_back(std::move(ending));
@@ -127,15 +145,17 @@ void ChannelTable::end_badly(Channel& channel, BadEnding ending) {
 
 void ChannelTable::break_stream(StreamId id, int error, const std::string& message) {
   if (const auto early = incoming_.find(id); early != incoming_.end()) {
-    if (!early->second.early.empty()) mux()->delivered(id, early->second.early.size());
+    const std::uint64_t held = early->second.early.size() - early->second.told;
+    if (held > 0) mux()->delivered(id, held);
     std::erase(early->second.channel->waiting_remote, id);
     incoming_.erase(early);
     return;
   }
   if (!connections_.contains(id)) return;
-  const Joined joined = part(id);
+  Joined joined = part(id);
   end_badly(*joined.channel, {false, joined.pid, error, message});
-  if (joined.connection->held_bytes() > 0) mux()->delivered(id, joined.connection->held_bytes());
+  const std::uint64_t held = untold_bytes(joined, joined.connection->held_bytes());
+  if (held > 0) mux()->delivered(id, held);
   joined.connection->close();
 }
 
@@ -170,8 +190,7 @@ void ChannelTable::deliver(StreamId id, const transport::ReadableSpans& untruste
     joined.channel->stats.bytes_in += untrusted_payload.size();
     joined.connection->deliver(untrusted_payload);
   } else if (const auto early = incoming_.find(id); early != incoming_.end()) {
-    early->second.early.append(untrusted_payload.first);
-    early->second.early.append(untrusted_payload.second);
+    deliver_early(id, early->second, untrusted_payload);
   } else {
     mux()->delivered(id, untrusted_payload.size());
   }
@@ -191,9 +210,20 @@ void ChannelTable::handle_readable(StreamId id) {
   }
 }
 
+// Of what has gone out now, how much the peer has not been told before.
+std::uint64_t ChannelTable::untold_bytes(Joined& joined, std::uint64_t bytes) {
+  const std::uint64_t told = std::min(joined.told, bytes);
+  joined.told -= told;
+  return bytes - told;
+}
+
 void ChannelTable::handle_delivered(StreamId id, std::size_t bytes) {
   Mux* current = mux();
   if (current == nullptr) return;
+  if (const auto found = connections_.find(id); found != connections_.end()) {
+    bytes = untold_bytes(found->second, bytes);
+    if (bytes == 0) return;
+  }
   if (const auto window = current->delivered(id, bytes)) {
     const auto found = connections_.find(id);
     if (found != connections_.end()) found->second.connection->widen_send_buffer(*window);
@@ -226,6 +256,8 @@ ChannelTable::Joined ChannelTable::part(StreamId id) {
   Joined joined = std::move(connections_.extract(id).mapped());
   --joined.channel->stats.open;
   if (joined.eager) --eager_;
+  publish("disconnected", *joined.channel);
+  tell_peer_of_port(*joined.channel);
   return joined;
 }
 
@@ -244,7 +276,15 @@ void ChannelTable::handle_open(const OpenRequested& open) {
     if (channel != nullptr) end_badly(*channel, {true, 0, error, why});
   };
   if (!name) return refuse(EINVAL, "not a channel name");
-  if (channel == nullptr) return refuse(ENOENT, "no such channel here");
+  if (channel == nullptr) {
+    if (events_ != nullptr && events_->wants_events()) {
+      events_->publish({"refused",
+                        {{"channel", open.untrusted_name},
+                         {"by", peer_name_},
+                         {"reason", "no such channel here"}}});
+    }
+    return refuse(ENOENT, "no such channel here");
+  }
   if (!channel->config.error.empty()) return refuse(ENODEV, "the channel is disabled here");
   const bool wants_port = open.shape == EndShape::port;
   if (wants_port != (channel->config.end == EndKind::port) ||

@@ -20,60 +20,27 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bridge/channel/channel.hpp"
 #include "bridge/channel/connection.hpp"
 #include "bridge/channel/dialer.hpp"
 #include "bridge/channel/log_budget.hpp"
 #include "bridge/daemon/config.hpp"
+#include "bridge/events/event.hpp"
 #include "bridge/session/driver.hpp"
 #include "transport/base/signal.hpp"
 
 namespace xenlane::bridge {
 
-/// Unpaired connections that one port keeps on each side; more wait in the socket's own backlog.
-inline constexpr std::size_t port_waiting_max = 64;
-
 /// How long connections may wait for a session before they are refused.
 inline constexpr std::chrono::milliseconds session_wait_max{2000};
 
+/// How long no bridge of the other side must have answered since this one began, before channels
+/// that can do without one go to their PV channel. It is the handshake that tells, and never what a
+/// channel carries.
+inline constexpr std::chrono::milliseconds raw_after{10000};
+
 /// How long the other side may take to accept or refuse a stream: its own dialling has dial_ms.
 inline constexpr std::chrono::milliseconds answer_wait_max{10000};
-
-/// Connections that ended badly which a channel remembers, for the tool to find its own among them.
-inline constexpr std::size_t bad_endings_max = 32;
-
-/// How a local connection ended that did not end well. A Unix socket can tell its reader no more
-/// than "end of file", so this is where the reason is to be had.
-struct BadEnding {
-  bool refused = false;  ///< never carried a byte; otherwise it broke on the way
-  pid_t pid = 0;         ///< of the program that made the connection; 0 for one dialled here
-  int error = 0;         ///< errno value
-  std::string message;
-};
-
-struct ChannelStats {
-  std::uint64_t open = 0;
-  std::uint64_t opened = 0;
-  std::uint64_t refused = 0;
-  std::uint64_t broken = 0;  ///< ended by a reset or by the session's end, not by both applications
-  std::uint64_t bytes_in = 0;         ///< from the peer
-  std::uint64_t bytes_out = 0;        ///< to the peer
-  std::deque<BadEnding> bad_endings;  ///< newest last, at most bad_endings_max
-};
-
-/// One configured channel at run time.
-struct Channel {
-  Channel(const boost::asio::any_io_executor& executor, ChannelConfig channel_config)
-      : config(std::move(channel_config)), listener(executor), may_accept(executor) {}
-
-  ChannelConfig config;
-  std::string socket_path;                         ///< empty when this end does not listen
-  boost::asio::posix::stream_descriptor listener;  ///< open if this end has a listening socket
-  bool removed = false;  ///< the table has it no more; whoever still holds it lets go
-  ChannelStats stats;
-  transport::Signal may_accept;  ///< raised when a connection that had to wait may go on
-  std::deque<transport::UniqueFd> waiting_local;  ///< host ports: connections without a partner
-  std::deque<StreamId> waiting_remote;            ///< host ports: streams without a partner
-};
 
 class ChannelTable final : public StreamOwner, private ConnectionOwner {
  public:
@@ -81,6 +48,10 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   ChannelTable(const boost::asio::any_io_executor& executor, Session& session,
                std::string peer_name, std::chrono::milliseconds dial_deadline,
                std::chrono::milliseconds answer_wait = answer_wait_max);
+  /// Who is told what happens; must outlive the table.
+  void set_events(EventSink* events) { events_ = events; }
+  /// What there is now, as events.
+  std::vector<Event> events_now() const;
   ~ChannelTable();
 
   /// Adds a channel; `listener` is its listening socket if its end has one. Starts accepting.
@@ -115,16 +86,18 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   struct Joined {
     std::shared_ptr<Connection> connection;
     Channel* channel;
-    pid_t pid;             ///< of the local program if it connected to us, else 0
-    bool eager = false;    ///< it is reason enough for a vchan
-    bool answered = true;  ///< false while the other side has neither accepted nor refused
+    pid_t pid;               ///< of the local program if it connected to us, else 0
+    bool eager = false;      ///< it is reason enough for a vchan
+    std::uint64_t told = 0;  ///< bytes to come out that the peer was told are delivered already
+    bool answered = true;    ///< false while the other side has neither accepted nor refused
   };
   /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
   struct Incoming {
     Channel* channel;
     ByteQueue early;
     bool finished = false;
-    bool stopped = false;  ///< the peer reads no more
+    bool stopped = false;    ///< the peer reads no more
+    std::uint64_t told = 0;  ///< of `early`, that the peer was told is delivered
   };
 
   // ConnectionOwner
@@ -146,11 +119,27 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void handle_local_connection(Channel& channel, transport::UniqueFd socket);
   void handle_open(const OpenRequested& open);
   void join(StreamId id, Channel& channel, transport::UniqueFd socket, pid_t pid);
-  void join_incoming(StreamId id, transport::UniqueFd socket, pid_t pid);
+  bool refuse_stranger(Channel& channel, int socket);
+  void deliver_early(StreamId id, Incoming& stream, const transport::ReadableSpans& bytes);
+  std::uint64_t untold_bytes(Joined& joined, std::uint64_t bytes);
+  // raw_ends.cpp
+  bool is_raw_now(const Channel& channel) const;
+  bool may_become_raw(const Channel& channel) const;
+  void limit_raw_wait();
+  void start_raw(Channel& channel, transport::UniqueFd socket);
+  boost::asio::awaitable<void> run_raw(std::shared_ptr<Channel> channel, pid_t pid);
+  // notices.cpp
+  void publish(std::string_view kind, const Channel& channel,
+               std::vector<std::pair<std::string, std::string>> details = {});
+  void tell_peer(const Channel& channel);
+  void tell_peer_of_port(const Channel& channel);
+  void handle_notice(const PeerNotices& notice);
+  void join_incoming(StreamId id, transport::UniqueFd socket, pid_t pid, ByteQueue first = {});
   void refuse_incoming(StreamId id, int error, const std::string& message);
   Joined part(StreamId id);
   void end_badly(Channel& channel, BadEnding ending);
   void pair_port(Channel& channel);
+  void wait_for_partner(Channel& channel, transport::UniqueFd socket);
   void log_refusal(std::string_view untrusted_name, const std::string& why);
   void break_stream(StreamId id, int error, const std::string& message);
   void expect_answer(StreamId id);
@@ -162,6 +151,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   Session& session_;
   std::string peer_name_;
   Dialer dialer_;
+  std::chrono::milliseconds dial_deadline_;
   std::chrono::milliseconds answer_wait_limit_;
   std::vector<std::shared_ptr<Channel>> channels_;
   std::unordered_map<std::string, Channel*> by_name_;
@@ -171,13 +161,18 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::uint64_t session_count_ = 0;
   std::uint64_t eager_ = 0;
   bool refusing_ = false;
+  bool was_up_ = false;   ///< there was a session once
+  bool raw_due_ = false;  ///< raw_after has passed without one
+  boost::asio::steady_timer raw_wait_;
+  EventSink* events_ = nullptr;
   std::string down_reason_ = "not connected yet";
   boost::asio::steady_timer session_wait_;
   /// Streams opened here, oldest first, and when their answer is due; answered ones leave the
   /// front.
   std::deque<std::pair<std::chrono::steady_clock::time_point, StreamId>> answers_due_;
   boost::asio::steady_timer answer_wait_;
-  LogBudget peer_lines_;  ///< what the peer alone decides the number of
+  LogBudget peer_lines_;   ///< what the peer alone decides the number of
+  LogBudget local_lines_;  ///< and what local programs do
   bool answer_timed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

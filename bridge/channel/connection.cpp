@@ -59,6 +59,7 @@ Connection::Connection(const boost::asio::any_io_executor& executor, transport::
 
 Connection::ReadResult Connection::read_into(const transport::WritableSpans& to) {
   if (reading_over_ || owner_ == nullptr) return {ReadStatus::nothing_now};
+  if (!first_.empty()) return take_first(to);
   IoVectors vectors(to);
   // No room for control data: descriptors that an application passes are closed by the kernel.
   const ssize_t got = ::recvmsg(socket_.native_handle(), &vectors.message, MSG_DONTWAIT);
@@ -71,6 +72,20 @@ Connection::ReadResult Connection::read_into(const transport::WritableSpans& to)
   if (got < 0) return {ReadStatus::broken};
   watch_hang_up();
   return {ReadStatus::ended};
+}
+
+void Connection::put_first(ByteQueue bytes) {
+  first_ = std::move(bytes);
+}
+
+Connection::ReadResult Connection::take_first(const transport::WritableSpans& to) {
+  const std::size_t count = std::min(first_.size(), to.size());
+  const auto bytes = first_.front().first(count);
+  const std::size_t before_wrap = std::min(count, to.first.size());
+  std::ranges::copy(bytes.first(before_wrap), to.first.begin());
+  std::ranges::copy(bytes.subspan(before_wrap), to.second.begin());
+  first_.drop(count);
+  return {ReadStatus::bytes, static_cast<std::uint32_t>(count), false};
 }
 
 void Connection::wait_readable() {

@@ -76,6 +76,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Reads what the socket has, at most to.size() bytes. `ended` is reported once; call
   /// close_if_done() when it has been dealt with.
   ReadResult read_into(const transport::WritableSpans& to);
+  /// Bytes that were read from the socket before the connection was made; they come first.
+  void put_first(ByteQueue bytes);
   /// Calls handle_readable when there is something to read.
   void wait_readable();
   /// Hands on bytes from the peer; what the socket will not take is copied aside.
@@ -93,6 +95,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close();
 
  private:
+  ReadResult take_first(const transport::WritableSpans& to);
   void wait_writable();
   void flush();
   void write_failed(int error);
@@ -103,6 +106,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   StreamId id_;
   ConnectionOwner* owner_;
   ByteQueue aside_;
+  ByteQueue first_;  ///< read already, and not yet taken
   bool reading_over_ = false;
   bool writing_over_ = false;
   bool finish_wanted_ = false;

@@ -28,6 +28,8 @@ void ChannelTable::add(ChannelConfig config, std::string socket_path, UniqueFd l
       channels_.emplace_back(std::make_shared<Channel>(executor_, std::move(config)));
   by_name_.emplace(channel->config.name.text(), channel.get());
   channel->socket_path = std::move(socket_path);
+  publish("channel-added", *channel, {{"end", std::string(to_string(channel->config.end))}});
+  tell_peer(*channel);
   if (!listener) return;
   channel->listener.assign(listener.release());
   asio::co_spawn(executor_, accept_connections(channel), transport::or_throw);
@@ -45,6 +47,7 @@ void ChannelTable::set(ChannelConfig config, std::string socket_path, UniqueFd l
     return add(std::move(config), std::move(socket_path), std::move(listener));
   }
   channel->config = std::move(config);
+  publish("channel-changed", *channel, {{"end", std::string(to_string(channel->config.end))}});
   channel->socket_path = std::move(socket_path);
   if (!listener) return;
   // Whoever is in the old socket's backlog has connected: nothing tells them to try again.
@@ -68,6 +71,9 @@ bool ChannelTable::remove(const ChannelName& name) {
   channel->listener.close(ignored);
   channel->may_accept.raise();
   channel->waiting_local.clear();
+  if (channel->raw) channel->raw->close();
+  publish("channel-removed", *channel);
+  tell_peer(*channel);
 
   const std::string why = "the channel was removed";
   std::vector<StreamId> streams;

@@ -1,6 +1,5 @@
 // The local side of the channels: accepting connections, dialling targets, pairing ports.
 #include <fmt/format.h>
-#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
@@ -9,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "bridge/channel/access.hpp"
 #include "bridge/channel/channel_table.hpp"
 #include "transport/base/spawn.hpp"
 
@@ -21,28 +21,12 @@ namespace {
 
 /// How long to wait before trying again when the process is out of descriptors.
 constexpr std::chrono::milliseconds descriptor_retry{100};
-/// The program at the other end of an accepted socket, as it was when it connected.
-pid_t pid_of_peer(int socket) {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  const bool known = ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0;
-  return known ? credentials.pid : 0;
-}
-
-/// An application that connected and left again without a byte has nothing to pair.
-bool left_without_a_byte(int socket) {
-  pollfd poll{socket, POLLIN, 0};
-  ::poll(&poll, 1, 0);
-  if ((poll.revents & POLLHUP) == 0) return false;
-  char byte = 0;
-  return ::recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
-}
-
 }  // namespace
 
 bool ChannelTable::may_accept(const Channel& channel) {
   Mux* current = mux();
-  if (current == nullptr) return refusing_;
+  if (is_raw_now(channel)) return !channel.raw;
+  if (current == nullptr) return refusing_ && !may_become_raw(channel);
   if (session_.role() == Role::host && channel.config.end == EndKind::port) {
     return channel.waiting_local.size() < port_waiting_max;
   }
@@ -85,21 +69,36 @@ bool ChannelTable::accept_one(Channel& channel) {
   return true;
 }
 
+// Whoever is not on the channel's list is turned away, before anything of theirs is read.
+bool ChannelTable::refuse_stranger(Channel& channel, int socket) {
+  if (channel.config.users.empty() && channel.config.groups.empty()) return false;
+  const LocalUser user = user_of(socket);
+  if (is_listed(channel.config, user)) return false;
+  const SourceLocation& where = channel.config.where;
+  const std::string why = fmt::format("user {} is not among those at {}:{}", user.uid,
+                                      escape_untrusted(where.file, 256), where.line);
+  if (local_lines_.allows()) {
+    spdlog::info("{}: refused: {}{}", channel.config.name.text(), why, local_lines_.note());
+  }
+  end_badly(channel, {true, user.pid, EACCES, why});
+  return true;
+}
+
 void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
+  if (refuse_stranger(channel, socket.get())) return;
+  if (is_raw_now(channel)) return start_raw(channel, std::move(socket));
   Mux* current = mux();
   if (current == nullptr) {
-    end_badly(channel, {true, pid_of_peer(socket.get()), ENOTCONN,
+    end_badly(channel, {true, pid_of_user(socket.get()), ENOTCONN,
                         fmt::format("no session with {}: {}", peer_name_, down_reason_)});
     return;  // closes the socket
   }
   if (session_.role() == Role::host && channel.config.end == EndKind::port) {
-    channel.waiting_local.push_back(std::move(socket));
-    pair_port(channel);
-    return;
+    return wait_for_partner(channel, std::move(socket));
   }
   const EndShape shape = channel.config.end == EndKind::port ? EndShape::port : EndShape::service;
   const StreamId id = current->open(shape, channel.config.name.text());
-  const pid_t pid = pid_of_peer(socket.get());
+  const pid_t pid = pid_of_user(socket.get());
   join(id, channel, std::move(socket), pid);
   expect_answer(id);
 }
@@ -157,16 +156,20 @@ void ChannelTable::join(StreamId id, Channel& channel, UniqueFd socket, pid_t pi
   ++channel.stats.open;
   ++channel.stats.opened;
   if (eager) ++eager_;
+  publish("connected", channel, {{"pid", std::to_string(pid)}});
+  tell_peer_of_port(channel);
   if (channel.config.lane == LanePreference::console) mux()->set_weightless(id);
   // Whoever connects mostly writes next: try to read before waiting for news.
   handle_readable(id);
 }
 
-void ChannelTable::join_incoming(StreamId id, UniqueFd socket, pid_t pid) {
+void ChannelTable::join_incoming(StreamId id, UniqueFd socket, pid_t pid, ByteQueue first) {
   auto node = incoming_.extract(id);
   Incoming& stream = node.mapped();
   join(id, *stream.channel, std::move(socket), pid);
   const auto connection = connections_.at(id).connection;
+  connections_.at(id).told = stream.told;
+  connection->put_first(std::move(first));
   if (!stream.early.empty()) deliver(id, {stream.early.front(), {}});
   if (stream.finished && connections_.contains(id)) connection->finish_writing();
   // The peer may have ended the stream altogether while it waited for its partner.
@@ -178,7 +181,7 @@ void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& me
   const Incoming& stream = node.mapped();
   end_badly(*stream.channel, {true, 0, error, message});
   log_refusal(stream.channel->config.name.text(), message);
-  if (!stream.early.empty()) mux()->delivered(id, stream.early.size());
+  if (stream.early.size() > stream.told) mux()->delivered(id, stream.early.size() - stream.told);
   mux()->refuse(id, static_cast<std::uint16_t>(error), message);
   session_.wake();
 }
@@ -197,19 +200,6 @@ asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uin
     refuse_incoming(id, socket.error().value(),
                     fmt::format("{}: {}", target.uri(), std::strerror(socket.error().value())));
   }
-}
-
-void ChannelTable::pair_port(Channel& channel) {
-  while (!channel.waiting_local.empty() && !channel.waiting_remote.empty()) {
-    UniqueFd local = std::move(channel.waiting_local.front());
-    channel.waiting_local.pop_front();
-    if (left_without_a_byte(local.get())) continue;
-    const StreamId remote = channel.waiting_remote.front();
-    channel.waiting_remote.pop_front();
-    const pid_t pid = pid_of_peer(local.get());
-    join_incoming(remote, std::move(local), pid);
-  }
-  raise_all();
 }
 
 }  // namespace xenlane::bridge

@@ -17,6 +17,8 @@ void add_connect(CLI::App& app, Action& action);
 void add_lane(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_channel(CLI::App& app, Action& action);
+void add_policy(CLI::App& app, Action& action);
+void add_watch(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli

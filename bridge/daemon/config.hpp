@@ -132,6 +132,9 @@ enum class LogLevel { error, warn, info, debug };
 struct BridgeConfig {
   std::string run_dir;  ///< absolute, without a closing slash
   LogLevel log_level = LogLevel::info;
+  mode_t events_mode = 0600;  ///< of the events sockets
+  std::string events_group = {};
+  gid_t events_gid = static_cast<gid_t>(-1);
   std::vector<std::string> guests = {"*"};  ///< host only: globs of the domains that are served
   Limits limits;
   VchanConfig vchan;

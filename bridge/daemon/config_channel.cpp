@@ -1,14 +1,12 @@
 #include "bridge/daemon/config_channel.hpp"
 
 #include <fmt/format.h>
-#include <grp.h>
-#include <pwd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <iterator>
 #include <utility>
 
+#include "bridge/daemon/config_identity.hpp"
 #include "bridge/daemon/config_reader.hpp"
 
 namespace xenlane::bridge::config_detail {
@@ -99,63 +97,10 @@ std::string read_target(const toml::node& node, Draft& draft) {
   return {};
 }
 
-std::string read_mode(const toml::node& node, mode_t& mode) {
-  constexpr const char* wanted = "must be a text of octal digits from \"0000\" to \"0777\"";
-  const auto* text = node.as_string();
-  // A bare 660 would be a decimal number, and no mode anybody means.
-  if (text == nullptr || text->get().empty()) return wanted;
-  unsigned value = 0;
-  const std::string& digits = text->get();
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, value, 8);
-  if (error != std::errc{} || stop != end || value > 0777) return wanted;
-  mode = value;
-  return {};
-}
-
-/// A number, or a name looked up by `find`; -1 is no number, it means "leave as it is".
-template <typename Id, typename Find>
-std::string read_identity(const toml::node& node, const char* what, std::string& written, Id& id,
-                          Find find) {
-  if (const auto* integer = node.as_integer()) {
-    if (integer->get() < 0 || integer->get() >= static_cast<std::int64_t>(static_cast<Id>(-1))) {
-      return fmt::format("{} is not a {} number", integer->get(), what);
-    }
-    id = static_cast<Id>(integer->get());
-    written = std::to_string(id);
-    return {};
-  }
-  std::string text;
-  std::string wrong = read_text(node, text);
-  if (!wrong.empty()) return wrong;
-  Id number = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
-  if (error == std::errc{} && stop == end && number != static_cast<Id>(-1)) {
-    id = number;
-  } else if (!find(text, id)) {
-    return fmt::format("there is no {} '{}'", what, escape_untrusted(text, 40));
-  }
-  written = text;
-  return {};
-}
-
-bool find_user(const std::string& name, uid_t& uid) {
-  const passwd* entry = ::getpwnam(name.c_str());
-  if (entry != nullptr) uid = entry->pw_uid;
-  return entry != nullptr;
-}
-
-bool find_group(const std::string& name, gid_t& gid) {
-  const group* entry = ::getgrnam(name.c_str());
-  if (entry != nullptr) gid = entry->gr_gid;
-  return entry != nullptr;
-}
-
 /// Names and numbers of users or groups.
-template <typename Id, typename Find>
+template <typename Id, typename Read>
 std::string read_identities(const toml::node& node, const char* what, std::vector<Id>& ids,
-                            Find find) {
+                            Read read) {
   const auto* list = node.as_array();
   if (list == nullptr || list->empty()) return fmt::format("must be a list of {}s", what);
   if (list->size() > channel_users_max) {
@@ -165,7 +110,7 @@ std::string read_identities(const toml::node& node, const char* what, std::vecto
   for (const toml::node& item : *list) {
     std::string written;
     Id id = 0;
-    std::string wrong = read_identity(item, what, written, id, find);
+    std::string wrong = read(item, written, id);
     if (!wrong.empty()) return wrong;
     found.push_back(id);
   }
@@ -184,7 +129,7 @@ std::vector<Key> use_keys(Draft& draft) {
   constexpr std::uint64_t kib = 1024;
   const auto limit = [of, &draft](std::uint64_t& bytes) {
     return of(draft.has_port_keys, [&bytes](const toml::node& n) {
-      return read_bytes(n, 4 * kib, 64 * kib * kib, bytes);
+      return read_bytes(n, 4 * kib, kib * kib, bytes);
     });
   };
   return {
@@ -193,11 +138,11 @@ std::vector<Key> use_keys(Draft& draft) {
                   [&draft](const toml::node& n) { return read_path(n, draft.link); })},
       {"users", of(draft.has_socket_keys,
                    [&draft](const toml::node& n) {
-                     return read_identities(n, "user", draft.users, find_user);
+                     return read_identities(n, "user", draft.users, read_user);
                    })},
       {"groups", of(draft.has_socket_keys,
                     [&draft](const toml::node& n) {
-                      return read_identities(n, "group", draft.groups, find_group);
+                      return read_identities(n, "group", draft.groups, read_group);
                     })},
       {"cache_buffers",
        of(draft.has_port_keys,
@@ -234,12 +179,10 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
          draft.has_mode = true;
          return read_mode(n, draft.mode);
        })},
-      {"owner", of_socket([&draft](const toml::node& n) {
-         return read_identity(n, "user", draft.owner, draft.uid, find_user);
-       })},
-      {"group", of_socket([&draft](const toml::node& n) {
-         return read_identity(n, "group", draft.group, draft.gid, find_group);
-       })},
+      {"owner",
+       of_socket([&draft](const toml::node& n) { return read_user(n, draft.owner, draft.uid); })},
+      {"group",
+       of_socket([&draft](const toml::node& n) { return read_group(n, draft.group, draft.gid); })},
   };
   std::vector<Key> more = use_keys(draft);
   std::move(more.begin(), more.end(), std::back_inserter(keys));

@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "bridge/daemon/config_channel.hpp"
+#include "bridge/daemon/config_identity.hpp"
 
 namespace xenlane::bridge::config_detail {
 
@@ -151,7 +152,11 @@ std::vector<Key> section_keys(const std::string& section, BridgeConfig& config, 
   if (section == "daemon") {
     std::vector<Key> keys = {
         {"run_dir", [&](const toml::node& n) { return read_run_dir(n, config.run_dir); }},
-        {"log_level", [&](const toml::node& n) { return read_log_level(n, config.log_level); }}};
+        {"log_level", [&](const toml::node& n) { return read_log_level(n, config.log_level); }},
+        {"events_mode", [&](const toml::node& n) { return read_mode(n, config.events_mode); }},
+        {"events_group", [&](const toml::node& n) {
+           return read_group(n, config.events_group, config.events_gid);
+         }}};
     keys.push_back({"guests", [&config, side](const toml::node& n) -> std::string {
                       if (side == Side::guest) return "is only for the host's files";
                       return read_guests(n, config.guests);

@@ -95,6 +95,10 @@ void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channe
   table.add(std::move(channel), std::move(path), std::move(listener));
 }
 
+transport::UniqueFd listen_for_events(ListenerFiles& files, const BridgeConfig& config) {
+  return files.listen("events", config.events_mode, static_cast<uid_t>(-1), config.events_gid);
+}
+
 ControlReply answer_bridge_request(const boost::json::object& request, std::string_view role,
                                    std::string_view guest, transport::Domid domid,
                                    std::chrono::steady_clock::time_point started, Peer& peer) {

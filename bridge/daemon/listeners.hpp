@@ -63,6 +63,9 @@ transport::UniqueFd listen(ListenerFiles& files, ChannelConfig& channel);
 /// Adds a channel with its listening socket. One whose socket cannot be made is added disabled.
 void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channel);
 
+/// The events socket of the folder, with the permissions that are configured.
+transport::UniqueFd listen_for_events(ListenerFiles& files, const BridgeConfig& config);
+
 /// The reply to a request on a bridge's control socket (docs/control.md).
 ControlReply answer_bridge_request(const boost::json::object& request, std::string_view role,
                                    std::string_view guest, transport::Domid domid,

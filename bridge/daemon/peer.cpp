@@ -136,6 +136,7 @@ boost::asio::awaitable<std::string> Peer::run_lane(LaneKind kind,
 
 // A session without a lane waits for one, but not for ever.
 void Peer::limit_cut(const std::string& reason, bool superseded) {
+  if (carrying() == nullptr) publish(lane_event());
   // A lane that ends without having carried it gives it no more time.
   if (session_.state() != SessionState::cut || cut_limited_) return;
   cut_limited_ = true;
@@ -152,6 +153,35 @@ void Peer::limit_cut(const std::string& reason, bool superseded) {
   });
 }
 
+void Peer::set_events(EventSink* events) {
+  events_ = events;
+  channels_.set_events(events);
+}
+
+void Peer::publish(const Event& event) {
+  if (events_ != nullptr && events_->wants_events()) events_->publish(event);
+}
+
+Event Peer::session_event() const {
+  const bool up = session_.state() != SessionState::none;
+  Event event{"session", {{"state", up ? "up" : "down"}}};
+  if (!up) event.details.emplace_back("reason", reason_);
+  return event;
+}
+
+Event Peer::lane_event() const {
+  const SessionDriver* driver = carrying();
+  auto kind = std::string(driver != nullptr ? const_cast<SessionDriver*>(driver)->lane().kind()
+                                            : std::string_view("none"));
+  return {"lane", {{"kind", std::move(kind)}, {"why", policy_.why(Clock::now(), peer_wish_)}}};
+}
+
+std::vector<Event> Peer::events_now() const {
+  std::vector<Event> events{session_event(), lane_event()};
+  for (Event& event : channels_.events_now()) events.push_back(std::move(event));
+  return events;
+}
+
 void Peer::end_session(int error, const std::string& reason) {
   set_reason(reason);
   for (const auto& driver : drivers_) {
@@ -160,6 +190,7 @@ void Peer::end_session(int error, const std::string& reason) {
   if (session_.state() != SessionState::none) {
     channels_.handle_session_ended(error, reason);
     session_.end();
+    publish(session_event());
   }
   for (const auto& driver : drivers_) {
     if (driver && driver->has_carried()) driver->stop(reason);
@@ -250,6 +281,8 @@ void Peer::handle_carrying(SessionDriver& driver) {
   cut_limited_ = false;
   since_ = Clock::now();
   const std::string id = to_hex(session_.id());
+  if (id != last_session_) publish(session_event());
+  publish(lane_event());
   if (id != last_session_) {
     last_session_ = id;
     ++sessions_;

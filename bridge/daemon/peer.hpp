@@ -79,6 +79,11 @@ class Peer final : private LaneChooser {
   /// Why there is no session, for status, while one is being set up.
   void set_reason(std::string reason);
 
+  /// Who is told what happens to the session, its lane and the channels; must outlive the peer.
+  void set_events(EventSink* events);
+  /// What there is now, as events.
+  std::vector<Event> events_now() const;
+
   // --- which lane
   /// `changed` is called when wants_vchan(), refuses_vchan() or misses_console() may say something
   /// else than before.
@@ -110,6 +115,9 @@ class Peer final : private LaneChooser {
   void handle_pass(SessionDriver& driver) override;
 
   const SessionDriver* carrying() const;
+  Event session_event() const;
+  Event lane_event() const;
+  void publish(const Event& event);
   LaneTerms terms_of(LaneKind kind, std::uint64_t epoch) const;
   void review(std::chrono::steady_clock::time_point now = std::chrono::steady_clock::now());
   boost::json::object usage() const;
@@ -142,6 +150,7 @@ class Peer final : private LaneChooser {
   boost::asio::steady_timer resume_timer_;
   bool cut_limited_ = false;  ///< resume_timer_ runs
   std::string reason_ = "starting";
+  EventSink* events_ = nullptr;
   std::string last_session_;  ///< hex id, to tell a new one
   std::uint64_t sessions_ = 0;
   std::uint64_t switches_ = 0;  ///< of lanes, within sessions

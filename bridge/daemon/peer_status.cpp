@@ -46,6 +46,12 @@ json::object describe(const Channel& channel) {
   out["opened"] = stats.opened;
   out["refused"] = stats.refused;
   out["broken"] = stats.broken;
+  out["dropped_bytes"] = stats.dropped_bytes;
+  out["raw"] = channel.raw != nullptr;
+  out["peer"] = nullptr;
+  if (channel.peer) {
+    out["peer"] = json::object{{"end", to_string(channel.peer->end)}, {"open", channel.peer->open}};
+  }
   out["waiting"] = channel.waiting_local.size() + channel.waiting_remote.size();
   out["bytes_in"] = stats.bytes_in;
   out["bytes_out"] = stats.bytes_out;

@@ -63,7 +63,7 @@ bool Mux::can_open() const {
 
 bool Mux::has_output() const {
   if (ping_to_send_ || pong_to_send_ || go_away_to_send_ || session_receive_.update_due() ||
-      !owing_.empty() || !refusals_.empty()) {
+      !owing_.empty() || !refusals_.empty() || !notices_.empty()) {
     return true;
   }
   return !(fresh_.empty() && ready_.empty()) && session_send_.available() > 0;
@@ -162,6 +162,12 @@ void Mux::ping(std::uint64_t nonce) {
 void Mux::go_away(std::string reason) {
   going_away_ = true;
   go_away_to_send_ = std::move(reason);
+}
+
+void Mux::notice(NoticeFrame notice) {
+  if (version_ < notices_version_min) return;
+  const std::string name = notice.name;
+  notices_.insert_or_assign(name, std::move(notice));
 }
 
 std::optional<std::uint64_t> Mux::delivered(StreamId id, std::uint64_t bytes) {
@@ -331,6 +337,9 @@ std::optional<EncodedFrame> Mux::poll_session_frame() {
   }
   if (go_away_to_send_) {
     return encode_frame(GoAwayFrame{*std::exchange(go_away_to_send_, std::nullopt)});
+  }
+  if (!notices_.empty()) {
+    return encode_frame(notices_.extract(notices_.begin()).mapped(), version_);
   }
   return std::nullopt;
 }

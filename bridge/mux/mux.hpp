@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -86,6 +87,12 @@ struct PongReceived {
 struct PeerWishes {
   LaneWish wish;
 };
+/// What the peer has of a channel; a level, told again when it changes.
+struct PeerNotices {
+  NoticedEnd end;
+  std::uint32_t open;
+  std::string untrusted_name;
+};
 /// Nothing more comes on this lane.
 struct PeerLeaves {
   std::uint32_t turn;
@@ -94,9 +101,9 @@ struct PeerLeaves {
 struct Violation {
   std::string text;
 };
-using InputEvent =
-    std::variant<NoEvent, Chunk, OpenRequested, Accepted, Refused, PeerFinished, StopRequested,
-                 PeerReset, PeerGoesAway, PongReceived, PeerWishes, PeerLeaves, Violation>;
+using InputEvent = std::variant<NoEvent, Chunk, OpenRequested, Accepted, Refused, PeerFinished,
+                                StopRequested, PeerReset, PeerGoesAway, PongReceived, PeerWishes,
+                                PeerNotices, PeerLeaves, Violation>;
 
 struct InputStep {
   std::size_t consumed = 0;  ///< header and control bytes; a Chunk's payload comes on top
@@ -158,6 +165,9 @@ class Mux {
   void reset(StreamId id, StreamError error);
   void ping(std::uint64_t nonce);
   void go_away(std::string reason);
+  /// Tells the peer of an end of a channel, unless its version knows no notices. Of one channel the
+  /// newest counts; the caller has no more names than it has channels.
+  void notice(NoticeFrame notice);
   /// `bytes` of a Chunk have left for the application. The stream may be gone by now. Returns the
   /// stream's window in bytes if that has just grown.
   std::optional<std::uint64_t> delivered(StreamId id, std::uint64_t bytes);
@@ -232,6 +242,7 @@ class Mux {
   InputEvent handle(const GoAwayFrame& frame);
   InputEvent handle(const LaneWishFrame& frame);
   InputEvent handle(const LeaveFrame& frame);
+  InputEvent handle(const NoticeFrame& frame);
 
   MuxLimits ours_;
   MuxLimits theirs_;
@@ -259,6 +270,7 @@ class Mux {
   std::optional<std::uint64_t> ping_to_send_;
   std::optional<std::uint64_t> pong_to_send_;
   std::optional<std::string> go_away_to_send_;
+  std::map<std::string, NoticeFrame> notices_;  ///< by channel
   bool going_away_ = false;
   bool peer_going_away_ = false;
 

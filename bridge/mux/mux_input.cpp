@@ -237,6 +237,10 @@ InputEvent Mux::handle(const LaneWishFrame& frame) {
   return PeerWishes{frame.wish};
 }
 
+InputEvent Mux::handle(const NoticeFrame& frame) {
+  return PeerNotices{frame.end, frame.open, frame.name};
+}
+
 InputEvent Mux::handle(const LeaveFrame& frame) {
   return PeerLeaves{frame.turn};
 }

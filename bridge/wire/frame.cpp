@@ -41,6 +41,7 @@ constexpr std::array type_rules{
     TypeRule{FrameType::go_away, 0, reason_bytes_max, false},
     TypeRule{FrameType::lane_wish, 1, 1, false},
     TypeRule{FrameType::leave, 4, 4, false},
+    TypeRule{FrameType::notice, 5 + 1, 5 + channel_name_bytes_max, false, notices_version_min},
 };
 
 const TypeRule* rule_of(std::uint8_t type, std::uint16_t version) {
@@ -123,6 +124,13 @@ struct PayloadEncoder {
     out.put(static_cast<std::uint8_t>(frame.wish));
   }
   void operator()(const LeaveFrame& frame) const { out.put(frame.turn); }
+  void operator()(const NoticeFrame& frame) const {
+    XENLANE_ASSERT(version >= notices_version_min);
+    XENLANE_ASSERT(frame.name.size() <= channel_name_bytes_max);
+    out.put(static_cast<std::uint8_t>(frame.end));
+    out.put(frame.open);
+    out.put(bytes_of(frame.name));
+  }
 };
 
 template <typename F>
@@ -154,6 +162,20 @@ std::string_view to_string(LaneWish wish) {
       return "vchan";
     case LaneWish::console:
       return "console";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(NoticedEnd end) {
+  switch (end) {
+    case NoticedEnd::none:
+      return "none";
+    case NoticedEnd::listen:
+      return "listen";
+    case NoticedEnd::dial:
+      return "dial";
+    case NoticedEnd::port:
+      return "port";
   }
   return "unknown";
 }
@@ -215,6 +237,14 @@ WireResult<Frame> decode_frame(const FrameHeader& header, std::span<const std::b
     }
     case FrameType::leave:
       return LeaveFrame{in.get<std::uint32_t>()};
+    case FrameType::notice: {
+      const auto end = in.get<std::uint8_t>();
+      const auto open = in.get<std::uint32_t>();
+      if (end > static_cast<std::uint8_t>(NoticedEnd::port)) {
+        return WireError{"NOTICE: an end that does not exist"};
+      }
+      return NoticeFrame{static_cast<NoticedEnd>(end), open, text_of(in.get(in.left()))};
+    }
   }
   return WireError{"a frame type that does not exist"};
 }
@@ -224,7 +254,7 @@ EncodedFrame encode_frame(const Frame& frame, std::uint16_t version) {
       FrameType::open,   FrameType::accept, FrameType::refuse,       FrameType::data,
       FrameType::credit, FrameType::finish, FrameType::stop_sending, FrameType::reset,
       FrameType::ping,   FrameType::pong,   FrameType::go_away,      FrameType::lane_wish,
-      FrameType::leave};
+      FrameType::leave,  FrameType::notice};
   static_assert(types.size() == std::variant_size_v<Frame>);
 
   EncodedFrame out;

@@ -35,6 +35,7 @@ enum class FrameType : std::uint8_t {
   go_away = 11,
   lane_wish = 12,
   leave = 13,
+  notice = 14,
 };
 
 /// How the acceptor is to treat the stream (DESIGN: the two kinds of a channel's end).
@@ -156,9 +157,23 @@ struct LeaveFrame {
   bool operator==(const LeaveFrame&) const = default;
 };
 
+/// What a side has of a channel.
+enum class NoticedEnd : std::uint8_t { none = 0, listen = 1, dial = 2, port = 3 };
+
+std::string_view to_string(NoticedEnd end);
+
+/// The sender's end of the channel `name` as it is now, and, of a port, how many local programs
+/// have it open. Version 3.
+struct NoticeFrame {
+  NoticedEnd end;
+  std::uint32_t open;
+  std::string name;  ///< checked by whoever looks it up
+  bool operator==(const NoticeFrame&) const = default;
+};
+
 using Frame = std::variant<OpenFrame, AcceptFrame, RefuseFrame, DataFrame, CreditFrame, FinishFrame,
                            StopSendingFrame, ResetFrame, PingFrame, PongFrame, GoAwayFrame,
-                           LaneWishFrame, LeaveFrame>;
+                           LaneWishFrame, LeaveFrame, NoticeFrame>;
 
 /// A header as read, its sizes checked against its type.
 struct FrameHeader {

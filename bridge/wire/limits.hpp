@@ -13,6 +13,9 @@ namespace xenlane::bridge {
 inline constexpr std::uint16_t protocol_version_min = 2;
 inline constexpr std::uint16_t protocol_version_max = 3;
 
+/// From this version on a side tells what it has of channels.
+inline constexpr std::uint16_t notices_version_min = 3;
+
 /// Smallest ring that a session runs over, each way.
 inline constexpr std::size_t ring_bytes_min = 4096;
 

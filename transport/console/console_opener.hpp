@@ -8,12 +8,10 @@
 
 namespace xenlane::transport {
 
-/// The guest's end: a tty such as /dev/hvc1, made raw, so that it neither echoes nor changes bytes.
-/// Kept from other programs, as far as a tty can be: those with CAP_SYS_ADMIN, a getty among them,
-/// open it all the same. ENOTTY when it is none.
+/// The guest's end, as open_raw_tty() has it.
 boost::system::result<std::shared_ptr<ConsolePort>> open_console_tty(const std::string& path);
 
-/// The host's end: the Unix stream socket that QEMU listens on for the channel.
+/// The host's end, as connect_raw_socket() has it.
 boost::system::result<std::shared_ptr<ConsolePort>> connect_console_socket(const std::string& path);
 
 }  // namespace xenlane::transport

@@ -350,7 +350,7 @@ TEST_F(ChannelTableTest, StreamThatItsOpenerResetsBeforeItHasAPartnerIsForgotten
   guest.to_send = "early";
   mux.source_ready(id);
   guest_driver->wake();
-  run_until([&] { return host_driver->mux()->held_bytes() == 5; });
+  run_until([&] { return channel.waiting_remote.size() == 1 && guest.to_send.empty(); });
   EXPECT_EQ(channel.waiting_remote.size(), 1U);
   mux.reset(id, StreamError::cancelled);
   guest_driver->wake();

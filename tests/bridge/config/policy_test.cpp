@@ -116,7 +116,7 @@ TEST_F(Policy, KernelTellsWhoConnected) {
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
   const transport::UniqueFd one(ends[0]);
   const transport::UniqueFd other(ends[1]);
-  const Caller self = caller_of(one.get());
+  const LocalUser self = user_of(one.get());
   EXPECT_EQ(self.pid, ::getpid());
   EXPECT_EQ(self.uid, ::geteuid());
   EXPECT_EQ(self.gid, ::getegid());

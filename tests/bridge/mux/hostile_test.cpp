@@ -41,7 +41,7 @@ void joined(Victim& victim) {
 const std::vector<Misdeed> misdeeds{
     {"TypeZero", [](Victim& v) { return v.take_header(0, 0, 1); },
      "a frame type that does not exist (protocol section 4.1)"},
-    {"TypeUnknown", [](Victim& v) { return v.take_header(14, 8, 1); },
+    {"TypeUnknown", [](Victim& v) { return v.take_header(15, 8, 1); },
      "a frame type that does not exist (protocol section 4.1)"},
     {"TooShort", [](Victim& v) { return v.take_header(5, 7, 1); },
      "a frame shorter than its type allows (protocol section 4.1)"},

@@ -34,7 +34,7 @@ constexpr std::array rules{
     Rule{4, 1, 65536, true, false}, Rule{5, 8, 8, true, true},     Rule{6, 8, 8, true, false},
     Rule{7, 4, 4, true, false},     Rule{8, 4, 4, true, false},    Rule{9, 8, 8, false, true},
     Rule{10, 8, 8, false, true},    Rule{11, 0, 120, false, true}, Rule{12, 1, 1, false, true},
-    Rule{13, 4, 4, false, true}};
+    Rule{13, 4, 4, false, true},    Rule{14, 6, 68, false, true}};
 
 TEST(FrameHeader, TakesExactlyTheSizesOfItsType) {
   for (const Rule& rule : rules) {
@@ -68,7 +68,7 @@ TEST(FrameHeader, NamesAStreamOrNoneAsItsTypeSays) {
 
 TEST(FrameHeader, RefusesEveryOtherType) {
   for (std::uint32_t type = 0; type < 256; ++type) {
-    if (type >= 1 && type <= 13) continue;
+    if (type >= 1 && type <= 14) continue;
     for (const std::uint32_t size : {0U, 8U, size_max}) {
       const auto header = header_of(type, size, 1);
       ASSERT_FALSE(header.has_value()) << type;

@@ -98,6 +98,8 @@ std::map<std::string, Frame> expected_frames() {
       {"lane-wish-console", LaneWishFrame{LaneWish::console}},
       {"leave", LeaveFrame{3}},
       {"goodbye", LeaveFrame{0}},
+      {"notice-port", NoticeFrame{NoticedEnd::port, 2, "org.example.agent.0"}},
+      {"notice-gone", NoticeFrame{NoticedEnd::none, 0, "a"}},
   };
 }
 

@@ -1,0 +1,89 @@
+#include "bridge/channel/lone_end.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+
+namespace xenlane::bridge {
+
+using boost::asio::posix::descriptor_base;
+
+namespace {
+
+/// What is read at once.
+constexpr std::size_t piece_bytes = 16 * 1024;
+
+}  // namespace
+
+LoneEnd::LoneEnd(const boost::asio::any_io_executor& executor, transport::UniqueFd socket,
+                 std::uint64_t bytes_max)
+    : socket_(executor, socket.release()), bytes_max_(bytes_max) {}
+
+void LoneEnd::start(std::function<void()> gone) {
+  gone_ = std::move(gone);
+  read();
+}
+
+bool LoneEnd::has_gone() {
+  pollfd poll{socket_.native_handle(), 0, 0};
+  ::poll(&poll, 1, 0);
+  return (poll.revents & POLLHUP) != 0;
+}
+
+void LoneEnd::read() {
+  std::array<std::byte, piece_bytes> piece;
+  for (;;) {
+    const bool keeps = bytes_max_ > 0;
+    const std::size_t room = keeps ? bytes_max_ - bytes_.size() : piece.size();
+    // What it says beyond that waits in its own socket.
+    if (room == 0) return;
+    const ssize_t got =
+        ::recv(socket_.native_handle(), piece.data(), std::min(room, piece.size()), MSG_DONTWAIT);
+    if (got > 0) {
+      if (keeps) bytes_.append(std::span(piece).first(static_cast<std::size_t>(got)));
+      continue;
+    }
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno != EAGAIN) return;  // the connection made of it will see the same
+    if (got == 0) return wait_gone();
+    break;
+  }
+  socket_.async_wait(descriptor_base::wait_read,
+                     [self = shared_from_this()](const boost::system::error_code& error) {
+                       if (!error && self->socket_.is_open()) self->read();
+                     });
+}
+
+// It says no more. If it has said nothing, or nothing that is kept, it may as well not have come
+// once it has gone altogether.
+void LoneEnd::wait_gone() {
+  if (!bytes_.empty()) return;
+  if (has_gone()) {
+    // The owner may drop its share of this from within.
+    const auto self = shared_from_this();
+    boost::asio::post(socket_.get_executor(), [self] {
+      if (self->socket_.is_open() && self->gone_) std::exchange(self->gone_, nullptr)();
+    });
+    return;
+  }
+  socket_.async_wait(descriptor_base::wait_error,
+                     [self = shared_from_this()](const boost::system::error_code& error) {
+                       if (!error && self->socket_.is_open()) self->wait_gone();
+                     });
+}
+
+std::pair<bool, LoneEnd::Parts> LoneEnd::take() {
+  gone_ = nullptr;
+  bool has_word = !bytes_.empty() || !has_gone();
+  if (!has_word) {
+    std::byte byte{};
+    has_word = ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+  }
+  return {has_word, Parts{transport::UniqueFd(socket_.release()), std::move(bytes_)}};
+}
+
+}  // namespace xenlane::bridge

@@ -1,0 +1,64 @@
+// Ports: the n-th end of one side meets the n-th of the other, on the host, and what a lone end
+// says is kept or not.
+#include <algorithm>
+
+#include "bridge/channel/access.hpp"
+#include "bridge/channel/channel_table.hpp"
+
+namespace xenlane::bridge {
+
+using transport::UniqueFd;
+
+void ChannelTable::wait_for_partner(Channel& channel, UniqueFd socket) {
+  const ChannelConfig& config = channel.config;
+  const auto lone = std::make_shared<LoneEnd>(executor_, std::move(socket),
+                                              config.cache_buffers ? config.guest_byte_limit : 0);
+  channel.waiting_local.push_back(lone);
+  pair_port(channel);
+  if (std::ranges::find(channel.waiting_local, lone) == channel.waiting_local.end()) return;
+  publish("waiting", channel);
+  tell_peer_of_port(channel);
+  lone->start([this, lone = std::weak_ptr(lone), name = config.name.text(), alive = alive_] {
+    Channel* of = *alive ? find(name) : nullptr;
+    if (of == nullptr) return;
+    if (std::erase(of->waiting_local, lone.lock()) == 0) return;
+    publish("disconnected", *of);
+    tell_peer_of_port(*of);
+    raise_all();
+  });
+}
+
+void ChannelTable::pair_port(Channel& channel) {
+  while (!channel.waiting_local.empty() && !channel.waiting_remote.empty()) {
+    const auto lone = channel.waiting_local.front();
+    channel.waiting_local.pop_front();
+    auto [has_word, parts] = lone->take();
+    if (!has_word) continue;
+    const StreamId remote = channel.waiting_remote.front();
+    channel.waiting_remote.pop_front();
+    const pid_t pid = pid_of_user(parts.socket.get());
+    join_incoming(remote, std::move(parts.socket), pid, std::move(parts.bytes));
+  }
+  raise_all();
+}
+
+// The peer's bytes, before there is anybody to have them. Of a port's stream so much is kept as the
+// channel says, for which the peer may go on sending; behind that it has to wait.
+void ChannelTable::deliver_early(StreamId id, Incoming& stream,
+                                 const transport::ReadableSpans& bytes) {
+  const ChannelConfig& config = stream.channel->config;
+  if (config.end == EndKind::port && !config.cache_buffers) {
+    stream.channel->stats.dropped_bytes += bytes.size();
+    mux()->delivered(id, bytes.size());
+    session_.wake();
+    return;
+  }
+  stream.early.append(bytes.first);
+  stream.early.append(bytes.second);
+  if (config.end != EndKind::port || stream.early.size() > config.byte_limit) return;
+  mux()->delivered(id, stream.early.size() - stream.told);
+  stream.told = stream.early.size();
+  session_.wake();
+}
+
+}  // namespace xenlane::bridge
