@@ -46,6 +46,7 @@ struct BadEnding {
   pid_t pid = 0;         ///< of the program that made the connection; 0 for one dialled here
   int error = 0;         ///< errno value
   std::string message;
+  std::chrono::steady_clock::time_point at = std::chrono::steady_clock::now();
 };
 
 struct ChannelStats {
