@@ -67,6 +67,7 @@ int run(int argc, char** argv) {
   cli::add_connect(app, action);
   cli::add_lane(app, action);
   cli::add_bench(app, action);
+  cli::add_doctor(app, action);
   // What comes behind "--" is somebody else's to parse; but only `lane` has commands.
   const std::span<char*> words(argv, static_cast<std::size_t>(argc));
   auto separator = std::ranges::find(words, std::string_view("--"));

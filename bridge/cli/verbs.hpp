@@ -16,5 +16,6 @@ void add_status(CLI::App& app, Action& action);
 void add_connect(CLI::App& app, Action& action);
 void add_lane(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_doctor(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli

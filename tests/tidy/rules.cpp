@@ -89,7 +89,7 @@ bool is_pure(std::string_view path) {
   if (path.starts_with("transport/console/console_")) return false;
   return is_in(path, {"bridge/wire/", "bridge/mux/", "bridge/session/session.",
                       "bridge/session/handshake.", "bridge/session/lane_policy.",
-                      "transport/console/"});
+                      "bridge/doctor/examine", "transport/console/"});
 }
 
 bool is_word_byte(char byte) {
