@@ -10,7 +10,7 @@ namespace {
 
 using Answer = DaemonFact::Answer;
 
-bool examine_answer(const Facts& facts, Findings& findings) {
+bool examine_daemon_answer(const Facts& facts, Findings& findings) {
   const DaemonFact& daemon = facts.daemon;
   const char* unit = facts.side == Side::host ? "xenlane-host" : "xenlane-guest";
   switch (daemon.answer) {
@@ -174,7 +174,7 @@ void examine_guest(const Facts& facts, const GuestFact& guest, Findings& finding
 }  // namespace
 
 void examine_daemon(const Facts& facts, Findings& findings) {
-  if (!examine_answer(facts, findings)) return;
+  if (!examine_daemon_answer(facts, findings)) return;
   examine_version(facts, facts.daemon, findings);
   if (facts.side == Side::guest) {
     if (facts.bridge) examine_bridge(facts, *facts.bridge, "the session", "", findings);

@@ -69,7 +69,7 @@ void examine_config_file(const Facts& facts, const FileFact& file, Findings& fin
 
 void examine_run_folder(const Facts& facts, Findings& findings) {
   const std::string& configured = facts.config.config.run_dir;
-  if (configured != facts.run_dir) {
+  if (configured != facts.run_dir && facts.daemon.answer != DaemonFact::Answer::answers) {
     findings.warn(check::run_folder, facts.run_dir,
                   fmt::format("the configuration says {}", configured),
                   fmt::format("xenlane --run-dir {} doctor", configured));

@@ -107,28 +107,30 @@ void examine_permissions(const NodeFact& node, Domid guest, Findings& findings) 
   }
 }
 
-/// True when the host's two keys are there and can be read.
-bool examine_keys(const NodeFact& host, const NodeFact& wanted, const std::string& thing,
-                  const std::string& remedy, Findings& findings) {
+void examine_keys(const NodeFact& host, const NodeFact& wanted, const std::string& remedy,
+                  Findings& findings) {
   if (host.error == EACCES || wanted.error == EACCES) {
-    findings.warn(check::xenstore_nodes, thing, "may not be read: " + words_of(EACCES), remedy);
-  } else if (host.error != 0) {
-    findings.warn(check::xenstore_nodes, thing,
+    findings.warn(check::xenstore_nodes, host.path, "may not be read: " + words_of(EACCES), remedy);
+  } else if (host.error == ENOENT) {
+    findings.warn(check::xenstore_nodes, host.path,
                   "the host does not serve this guest: there is no such node", remedy);
+  } else if (host.error != 0) {
+    findings.note(check::xenstore_nodes, host.path, "could not be read: " + words_of(host.error));
   } else if (!transport::parse_domid(host.value)) {
-    findings.warn(check::xenstore_nodes, thing, "holds no domain id", remedy);
+    findings.warn(check::xenstore_nodes, host.path, "holds no domain id", remedy);
   } else if (wanted.error == ENOENT) {
     findings.warn(check::xenstore_nodes, wanted.path, "the host's worker has asked for no lane yet",
                   remedy);
-  } else if (wanted.error != 0 || !parse_epoch(wanted.value)) {
+  } else if (wanted.error != 0) {
+    findings.note(check::xenstore_nodes, wanted.path,
+                  "could not be read: " + words_of(wanted.error));
+  } else if (!parse_epoch(wanted.value)) {
     findings.warn(check::xenstore_nodes, wanted.path, "holds no usable wish", remedy);
   } else {
     findings.ok(
-        check::xenstore_nodes, thing,
+        check::xenstore_nodes, host.path,
         fmt::format("domain {} serves this guest and asks for epoch {}", host.value, wanted.value));
-    return true;
   }
-  return false;
 }
 
 }  // namespace
@@ -138,7 +140,7 @@ void examine_xenstore(const Facts& facts, Findings& findings) {
   examine_room(facts, findings);
   if (facts.side == Side::guest) {
     examine_keys(
-        facts.host_node, facts.wanted_node, facts.host_node.path,
+        facts.host_node, facts.wanted_node,
         "on the host: systemctl start xenlane-host, and name this guest in [daemon] guests",
         findings);
     if (facts.xenstore.domid) {
@@ -149,8 +151,8 @@ void examine_xenstore(const Facts& facts, Findings& findings) {
   }
   for (const GuestFact& guest : facts.guests) {
     if (!guest.known || !guest.runs) continue;
-    examine_keys(guest.host_node, guest.wanted_node, guest.host_node.path,
-                 "restart xenlane-host, which writes it", findings);
+    examine_keys(guest.host_node, guest.wanted_node, "restart xenlane-host, which writes it",
+                 findings);
     examine_permissions(guest.host_node, guest.domid, findings);
     examine_permissions(guest.wanted_node, guest.domid, findings);
   }

@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 #include <cerrno>
 #include <optional>
+#include <stdexcept>
 
 #include "bridge/daemon/negotiation.hpp"
 #include "bridge/doctor/gather_parts.hpp"
@@ -50,24 +51,28 @@ class Store {
       result.emplace(std::move(value));
     });
     io_.restart();
-    while (!result) io_.run_one();
+    while (!result) {
+      if (io_.run_one() == 0) throw std::logic_error("the client of xenstore gave no answer");
+    }
     if (trouble) std::rethrow_exception(trouble);
     return std::move(*result);
   }
 
   /// Empty when there is no such node, or it may not be read.
   std::string read(const std::string& path) {
-    const auto value = run(store_->read(path));
+    const auto value = value_of(path);
     return value ? *value : std::string();
   }
   std::vector<std::string> list(const std::string& path) {
+    if (silent_) return {};
     auto names = run(store_->list(path));
+    if (!names) heed(names.error());
     return names ? std::move(*names) : std::vector<std::string>();
   }
   NodeFact node(const std::string& path) {
     NodeFact fact;
     fact.path = path;
-    const auto value = run(store_->read(path));
+    const auto value = value_of(path);
     if (!value) {
       fact.error = value.error().value();
       return fact;
@@ -78,13 +83,27 @@ class Store {
       fact.permissions = std::move(*permissions);
     } else {
       fact.permissions_error = permissions.error().value();
+      heed(permissions.error());
     }
     return fact;
   }
+  /// It has let a deadline pass or gone away: nothing more is asked.
+  bool silent() const { return silent_; }
 
  private:
+  XenStore::Result<std::string> value_of(const std::string& path) {
+    if (silent_) return XenStore::Error(ETIMEDOUT, boost::system::generic_category());
+    auto value = run(store_->read(path));
+    if (!value) heed(value.error());
+    return value;
+  }
+  void heed(const XenStore::Error& error) {
+    silent_ |= error.value() == ETIMEDOUT || error.value() == ENOTCONN;
+  }
+
   asio::io_context io_;
   std::optional<XenStore> store_;
+  bool silent_ = false;
 };
 
 std::string store_path(const Places& places) {
@@ -110,6 +129,7 @@ void read_as_guest(Store& store, Facts& facts) {
     const std::string name = store.read(fmt::format("device/console/{}/name", number));
     if (!name.empty()) facts.console.nodes.push_back({std::to_string(number), name, {}});
   }
+  if (store.silent()) return;
   facts.xenstore.write_error = store.run((*store).try_writes(nodes_of_a_lane())).value();
   facts.xenstore.watch_error = store.run((*store).try_watch("data")).value();
 }
@@ -121,8 +141,9 @@ std::optional<std::vector<std::string>> told_channels(const Places& places, Domi
   const bool is_uuid =
       !uuid.empty() && uuid.find_first_not_of("0123456789abcdefABCDEF-") == std::string::npos;
   if (!is_uuid) return std::nullopt;
-  const std::string text =
+  std::string text =
       text_of(fmt::format("{}/var/lib/xen/userdata-d.{}.{}.libxl-json", places.root, domid, uuid));
+  text.erase(std::min(text.find('\0'), text.size()));  // libxl writes the C string's end too
   boost::system::error_code error;
   const json::value record = json::parse(text, error);
   if (error || !record.is_object()) return std::nullopt;

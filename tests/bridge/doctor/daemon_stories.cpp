@@ -61,8 +61,12 @@ const std::vector<Story> file_stories{
      warning, 1, "0775", "chmod g-w"},
     {"RunFolderIsAFile", guest, [](Facts& f) { f.run_folder.kind = FileKind::regular; },
      check::run_folder, error, 3, "not a folder", "run_dir"},
-    {"RunFolderIsAnother", guest, [](Facts& f) { f.config.config.run_dir = "/srv/x"; },
-     check::run_folder, warning, 1, "/srv/x", "--run-dir /srv/x"},
+    {"RunFolderIsAnother", guest,
+     [](Facts& f) {
+       without_daemon(f);
+       f.config.config.run_dir = "/srv/x";
+     },
+     check::run_folder, warning, 6, "/srv/x", "--run-dir /srv/x"},
     {"ControlForAll", guest, [](Facts& f) { f.control.mode = 0666; }, check::run_control, error, 3,
      "0666", "chmod 0600"},
     {"StaleSockets", guest,

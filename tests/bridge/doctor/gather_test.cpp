@@ -227,7 +227,11 @@ TEST_F(DoctorGatherHost, GuestsAndTheirChannelsAreFoundInXenstore) {
 }
 
 TEST_F(DoctorGatherHost, WhatXlWasToldAndLostIsSeen) {
-  record(R"({"channels":[{"devid":0,"name":"org.xenlane.lane.0"},{"name":"org.example.agent"}]})");
+  // As libxl 4.17 writes it, with the string's end.
+  record(R"({"c_info": {"type": "pv"}, "channels": [
+      {"devid": 0, "name": "org.xenlane.lane.0", "connection.socket": {"path": "/run/x.sock"}},
+      {"devid": 1, "name": "org.example.agent", "connection.pty": {}}]})" +
+         std::string("\n\0", 2));
   EXPECT_THAT(*five().told_channels, ElementsAre("org.xenlane.lane.0", "org.example.agent"));
   const auto findings = examine(look(Side::host));
   const auto found = std::ranges::find(findings, check::console_channel, &Finding::id);

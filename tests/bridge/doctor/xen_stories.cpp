@@ -115,6 +115,10 @@ const std::vector<Story> xen_stories{
      check::xenstore_nodes, warning, 1, "no usable wish", "restart xenlane-host"},
     {"KeysThatCannotBeRead", guest, [](Facts& f) { f.host_node.error = EACCES; },
      check::xenstore_nodes, warning, 1, "may not be read", "xenlane-host"},
+    {"KeysWithoutAnAnswer", host, [](Facts& f) { f.guests[0].host_node.error = ETIMEDOUT; },
+     check::xenstore_nodes, note, 0, "could not be read", ""},
+    {"EpochWithoutAnAnswer", guest, [](Facts& f) { f.wanted_node.error = ETIMEDOUT; },
+     check::xenstore_nodes, note, 0, "could not be read", ""},
     {"GuestOwnsTheHostsNode", host,
      [](Facts& f) {
        f.guests[0].wanted_node.permissions = {"n5", "r0"};
