@@ -1,6 +1,7 @@
 // xenlane doctor: what is wrong here, and what to do about it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <memory>
 
@@ -28,6 +29,14 @@ struct DoctorOptions {
   bool as_json = false;
 };
 
+/// Bytes of other programs and domains as \xNN. What is printable already may have been escaped
+/// before, and stays as it is.
+std::string shown(const std::string& text) {
+  const auto is_printable = [](char byte) { return byte >= ' ' && byte <= '~'; };
+  if (text.size() <= shown_bytes_max && std::ranges::all_of(text, is_printable)) return text;
+  return escape_untrusted(text, shown_bytes_max);
+}
+
 const char* name_of(Side side) {
   return side == Side::host ? "host" : "guest";
 }
@@ -37,9 +46,9 @@ void print_json(Side side, const std::vector<Finding>& findings) {
   for (const Finding& finding : findings) {
     list.push_back({{"id", finding.id},
                     {"severity", to_string(finding.severity)},
-                    {"thing", finding.thing},
-                    {"problem", finding.problem},
-                    {"remedy", finding.remedy}});
+                    {"thing", shown(finding.thing)},
+                    {"problem", shown(finding.problem)},
+                    {"remedy", shown(finding.remedy)}});
   }
   const json::object result = {{"v", control_version}, {"side", name_of(side)}, {"findings", list}};
   fmt::print("{}\n", json::serialize(result));
@@ -67,10 +76,9 @@ void print_lines(Side side, const std::vector<Finding>& findings) {
     const std::string word = fmt::format("{:<8}", to_string(finding.severity));
     const char* colour = with_colours ? colour_of(finding.severity) : "";
     fmt::print("{}{}{} {:<21} {}: {}\n", colour, word, *colour != '\0' ? "\033[0m" : "", finding.id,
-               escape_untrusted(finding.thing, shown_bytes_max),
-               escape_untrusted(finding.problem, shown_bytes_max));
+               shown(finding.thing), shown(finding.problem));
     if (!finding.remedy.empty()) {
-      fmt::print("{:<30} -> {}\n", "", escape_untrusted(finding.remedy, shown_bytes_max));
+      fmt::print("{:<30} -> {}\n", "", shown(finding.remedy));
     }
   }
   const auto count = [&](DoctorSeverity severity) {

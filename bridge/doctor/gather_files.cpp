@@ -131,6 +131,8 @@ std::vector<Reader> readers_of(const std::string& proc, dev_t device, pid_t but,
     }
     std::string name = text_of(process + "/comm");
     if (!name.empty() && name.back() == '\n') name.pop_back();
+    // A daemon that did not answer has told no number.
+    if (but == 0 && name == "xenlane-guest") continue;
     readers.push_back({*pid, name});
   }
   return readers;

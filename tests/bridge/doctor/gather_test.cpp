@@ -367,7 +367,9 @@ TEST_F(DoctorGather, WhoHasTheConsoleOpenIsSeenByItsFilesAndItsTerminal) {
   fs::create_symlink(terminal.path, dir / "proc/78/fd/3");
   dir.write("proc/79/stat", "79 (sh) S 1 79 79 1025 -1 0\n");
   dir.write("proc/42/stat", "42 (xenlane-guest) S 1 42 42 " + terminal.number() + " -1 0\n");
+  dir.write("proc/42/comm", "xenlane-guest\n");
   dir.write("proc/self/stat", "junk");
+  EXPECT_EQ(look(Side::guest).console.readers.size(), 2U) << "a daemon that does not answer";
   const FakeControl daemon(places.run_dir + "/control", {{"role", "guest"}, {"pid", 42}});
   Facts facts = look(Side::guest);
   std::ranges::sort(facts.console.readers, {}, &Reader::pid);
