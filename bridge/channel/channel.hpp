@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -31,6 +32,7 @@ struct BadEnding {
   pid_t pid = 0;         ///< of the program that made the connection; 0 for one dialled here
   int error = 0;         ///< errno value
   std::string message;
+  std::chrono::steady_clock::time_point at = std::chrono::steady_clock::now();
 };
 
 struct ChannelStats {

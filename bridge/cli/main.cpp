@@ -27,6 +27,7 @@ constexpr const char* footer =
     "  xenlane status web                           one guest's session, on the host\n"
     "  echo hello | xenlane connect org.example.echo       in a guest\n"
     "  xenlane connect web/org.example.shell               on the host\n"
+    "  xenlane doctor                               what is wrong here, and the remedy\n"
     "\n"
     "Exit codes: 0 ok, 1 connection broke, 2 usage, 3 configuration, 4 unknown channel or guest,\n"
     "5 refused by the other side, 6 no daemon, 7 permission denied, 8 no Xen, 9 too few grants.";
@@ -71,6 +72,7 @@ int run(int argc, char** argv) {
   cli::add_reload(app, action);
   cli::add_watch(app, action);
   cli::add_policy(app, action);
+  cli::add_doctor(app, action);
   // What comes behind "--" is somebody else's to parse; but only `lane` has commands.
   const std::span<char*> words(argv, static_cast<std::size_t>(argc));
   auto separator = std::ranges::find(words, std::string_view("--"));

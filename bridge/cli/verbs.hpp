@@ -20,5 +20,6 @@ void add_channel(CLI::App& app, Action& action);
 void add_policy(CLI::App& app, Action& action);
 void add_watch(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);
+void add_doctor(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli

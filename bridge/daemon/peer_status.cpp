@@ -1,6 +1,7 @@
 // What a bridge tells of itself: its part of the status reply (docs/control.md).
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "bridge/daemon/peer.hpp"
@@ -14,10 +15,12 @@ namespace {
 
 json::object describe(const BadEnding& ending) {
   const char* name = ::strerrorname_np(ending.error);
+  const auto age = std::chrono::steady_clock::now() - ending.at;
   return {{"what", ending.refused ? "refused" : "broken"},
           {"pid", ending.pid},
           {"errno", name != nullptr ? name : "EIO"},
-          {"message", ending.message}};
+          {"message", ending.message},
+          {"age_s", std::chrono::duration_cast<std::chrono::seconds>(age).count()}};
 }
 
 json::object describe(const PollBudget& budget) {
@@ -60,7 +63,9 @@ json::object describe(const Channel& channel) {
   for (const BadEnding& ending : stats.bad_endings) {
     json::object described = describe(ending);
     if (ending.refused) {
-      out["last_refusal"] = {{"errno", described["errno"]}, {"message", ending.message}};
+      out["last_refusal"] = {{"errno", described["errno"]},
+                             {"message", ending.message},
+                             {"age_s", described["age_s"]}};
     }
     endings.push_back(std::move(described));
   }
@@ -149,6 +154,7 @@ json::object Peer::status() const {
     const MuxCounters& mux_counters = mux->counters();
     session["id"] = to_hex(session_.id());
     session["protocol_version"] = session_.version();
+    session["peer_version"] = session_.peer().version_max;
     streams["open"] = mux->stream_count();
     counters["frames_in"] = mux_counters.frames_in;
     counters["frames_out"] = mux_counters.frames_out;

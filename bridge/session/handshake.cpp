@@ -89,9 +89,9 @@ std::size_t Handshake::handle(const transport::ReadableSpans& untrusted_bytes) {
 void Handshake::handle_hello(const Greeting& hello) {
   if (hello.version_max < protocol_version_min || hello.version_min > session_.version_max()) {
     refuse(RejectCode::version,
-           "no common protocol version: the guest speaks " + std::to_string(hello.version_min) +
-               " to " + std::to_string(hello.version_max) + ", the host " +
-               std::to_string(protocol_version_min) + " to " +
+           std::string(no_common_version) + ": the guest speaks " +
+               std::to_string(hello.version_min) + " to " + std::to_string(hello.version_max) +
+               ", the host " + std::to_string(protocol_version_min) + " to " +
                std::to_string(session_.version_max()) + "; upgrade the older side");
     return;
   }

@@ -10,11 +10,15 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "bridge/session/session.hpp"
 #include "bridge/wire/hello.hpp"
 
 namespace xenlane::bridge {
+
+/// How the reason begins when the two sides have no version of the protocol in common.
+inline constexpr std::string_view no_common_version = "no common protocol version";
 
 /// What a handshake came to.
 struct Agreement {

@@ -87,9 +87,9 @@ bool is_asio_or_xen(std::string_view include) {
 
 bool is_pure(std::string_view path) {
   if (path.starts_with("transport/console/console_")) return false;
-  return is_in(path, {"bridge/wire/", "bridge/mux/", "bridge/session/session.",
-                      "bridge/session/handshake.", "bridge/session/lane_policy.",
-                      "transport/console/"});
+  return is_in(
+      path, {"bridge/wire/", "bridge/mux/", "bridge/session/session.", "bridge/session/handshake.",
+             "bridge/session/lane_policy.", "bridge/doctor/examine", "transport/console/"});
 }
 
 bool is_word_byte(char byte) {
@@ -111,6 +111,26 @@ bool exists(const Tree& tree, const std::string& path) {
   if (tree.contains(path)) return true;
   const auto below = tree.lower_bound(path.ends_with('/') ? path : path + '/');
   return below != tree.end() && below->first.starts_with(path);
+}
+
+bool has_test(const std::string& text, const std::string& suite, const std::string& name) {
+  for (const char* macro : {"TEST(", "TEST_F(", "TEST_P("}) {
+    if (text.find(macro + suite + ", " + name + ")") != std::string::npos) return true;
+  }
+  return false;
+}
+
+/// Listed among the scenarios, as one that is defined in that file.
+bool has_scenario(const Tree& tree, const std::string& name, const std::string& file) {
+  const auto list = tree.find("tests/xen/suite/scenarios.py");
+  if (list == tree.end()) return false;
+  const std::string entry = "\"" + name + "\": ";
+  const std::size_t begin = list->second.find(entry);
+  if (begin == std::string::npos) return false;
+  const std::size_t word = begin + entry.size();
+  const std::size_t end = list->second.find_first_of(",(\n", word);
+  return tree.at(file).find("def " + list->second.substr(word, end - word) + "(") !=
+         std::string::npos;
 }
 
 }  // namespace
@@ -262,6 +282,35 @@ Faults check_links(const Tree& tree, const std::string& path) {
     if (tree.contains(document)) return;
     faults.push_back(
         at(path, line_at(text, offset), "names " + document + ", which does not exist"));
+  });
+  return faults;
+}
+
+Faults check_named_tests(const Tree& tree, const std::string& path) {
+  namespace fs = std::filesystem;
+  Faults faults;
+  if (!is_document(path)) return faults;
+  const std::string& text = tree.at(path);
+  find_all(text, "[`", [&](std::size_t offset) {
+    const std::size_t begin = offset + 2;
+    const std::size_t end = text.find("`](", begin);
+    if (end == std::string::npos || end > text.find('\n', begin)) return;
+    const std::string name = text.substr(begin, end - begin);
+    const std::size_t link = end + 3;
+    const std::string target = text.substr(link, text.find(')', link) - link);
+    const auto file = (fs::path(path).parent_path() / target).lexically_normal().string();
+    if (!file.starts_with("tests/") || !tree.contains(file)) return;
+    constexpr std::string_view scenario = "scenario ";
+    const std::size_t dot = name.find('.');
+    bool is_there = true;
+    if (name.starts_with(scenario)) {
+      is_there = has_scenario(tree, name.substr(scenario.size()), file);
+    } else if (is_cpp(file) && dot != std::string::npos) {
+      is_there = has_test(tree.at(file), name.substr(0, dot), name.substr(dot + 1));
+    }
+    if (is_there) return;
+    faults.push_back(
+        at(path, line_at(text, offset), "names " + name + ", which is not in " + file));
   });
   return faults;
 }

@@ -44,4 +44,8 @@ Faults check_opening(const Tree& tree, const std::string& path);
 /// Links of a document, and documents named in comments, that lead nowhere.
 Faults check_links(const Tree& tree, const std::string& path);
 
+/// Tests that a document names by links, [`Suite.Name`](FILE) or [`scenario NAME`](FILE), and that
+/// are not in FILE, or no scenario of the suite of tests/xen.
+Faults check_named_tests(const Tree& tree, const std::string& path);
+
 }  // namespace xenlane::tidy

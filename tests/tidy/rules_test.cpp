@@ -115,5 +115,21 @@ TEST(TidyRules, LinksThatLeadNowhereAreFound) {
   EXPECT_THAT(check_links(tree, "x.cpp"), SizeIs(1));
 }
 
+TEST(TidyRules, TestsThatAreNamedAndNotThereAreFound) {
+  const Tree tree{{"docs/a.md",
+                   "[`A.B`](../tests/a_test.cpp) [`A.P`](../tests/a_test.cpp) "
+                   "[`scenario x`](../tests/xen/suite/x_test.py) [`a.b`](b.md)"},
+                  {"docs/b.md", "[`A.C`](../tests/a_test.cpp)\n[`A`](../tests/a_test.cpp)"},
+                  {"docs/c.md", "[`scenario y`](../tests/xen/suite/x_test.py)"},
+                  {"docs/d.md", "[`scenario x`](../tests/a_test.cpp)"},
+                  {"tests/a_test.cpp", "// TEST\nTEST(A, B) {\nTEST_P(A, P) {\nTEST(A, CD) {\n"},
+                  {"tests/xen/suite/x_test.py", "def x_scenario(world):\n"},
+                  {"tests/xen/suite/scenarios.py", "    \"x\": x_scenario,\n"}};
+  EXPECT_THAT(check_named_tests(tree, "docs/a.md"), IsEmpty());
+  EXPECT_THAT(check_named_tests(tree, "docs/b.md"), ElementsAre(HasSubstr("docs/b.md:1:")));
+  EXPECT_THAT(check_named_tests(tree, "docs/c.md"), SizeIs(1));
+  EXPECT_THAT(check_named_tests(tree, "docs/d.md"), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace xenlane::tidy

@@ -86,5 +86,23 @@ TEST_F(TidyTree, DocumentsThatAreNamedExist) {
               IsEmpty());
 }
 
+TEST_F(TidyTree, TestsThatDocumentsNameExist) {
+  EXPECT_THAT(
+      faults_of([&](const auto& path, const auto&) { return check_named_tests(tree_, path); }),
+      IsEmpty());
+}
+
+TEST_F(TidyTree, EveryRequirementIsShownByATestOrSaysThatItIsNot) {
+  std::istringstream page(tree_.at("docs/requirements.md"));
+  int number = 0;
+  for (std::string line; std::getline(page, line);) {
+    if (!line.starts_with("| R")) continue;
+    EXPECT_TRUE(line.starts_with("| R" + std::to_string(++number) + ". ")) << line;
+    const bool has_test = line.find("[`") != std::string::npos;
+    EXPECT_TRUE(has_test || line.find("**not yet**") != std::string::npos) << line;
+  }
+  EXPECT_GE(number, 20);
+}
+
 }  // namespace
 }  // namespace xenlane::tidy

@@ -67,6 +67,42 @@ TEST_F(XenStoreClient, WriteAllThatFailsHalfWayWritesNothing) {
   EXPECT_EQ(stored("/local/domain/5/data/a"), std::nullopt);
 }
 
+TEST_F(XenStoreClient, TellsWhoMayDoWhatWithANode) {
+  connect();
+  EXPECT_EQ(run(store->write_all({{"/local/domain/5/x", "1", {"n0", "r5"}}})), XenStore::Error{});
+  EXPECT_EQ(run(store->permissions("/local/domain/5/x")).value(),
+            (std::vector<std::string>{"n0", "r5"}));
+  EXPECT_EQ(run(store->permissions("/local/domain/5/y")).error(), error(ENOENT));
+}
+
+TEST_F(XenStoreClient, ATrialOfWritesLeavesNothingAndEndsItsTransaction) {
+  connect(5);
+  // More often than a guest may have transactions.
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(run(store->try_writes({{"data/t/a", "1", {}}, {"data/t/b", "2", {}}})),
+              XenStore::Error{});
+  }
+  EXPECT_EQ(stored("/local/domain/5/data/t"), std::nullopt);
+  EXPECT_EQ(run(store->try_writes({{"/local/domain/0/x", "1", {}}})), error(EACCES));
+}
+
+TEST_F(XenStoreClient, ATrialMeetsTheQuotaOfNodes) {
+  connect(5);
+  int made = 0;
+  while (run(store->write("data/n" + std::to_string(made), "")) == XenStore::Error{}) ++made;
+  EXPECT_GT(made, 100);
+  EXPECT_EQ(run(store->try_writes({{"data/t", "1", {}}})), error(ENOSPC));
+  EXPECT_EQ(run(store->remove("data/n0")), XenStore::Error{});
+  EXPECT_EQ(run(store->try_writes({{"data/t", "1", {}}})), XenStore::Error{});
+}
+
+TEST_F(XenStoreClient, ATrialMeetsTheQuotaOfWatchesAndLeavesNone) {
+  connect(5);
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(run(store->try_watch("data")), XenStore::Error{});
+  for (int i = 0; i < 200; ++i) store->watch("data/w" + std::to_string(i), changed);
+  EXPECT_EQ(run(store->try_watch("data")), error(E2BIG));
+}
+
 TEST_F(XenStoreClient, WatchFiresUpFrontAndForWhatIsBelow) {
   connect(5);
   watch("data");

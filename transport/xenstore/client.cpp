@@ -112,8 +112,9 @@ class XenStore::Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<XenStore::Result<std::string>> request(std::uint32_t type,
                                                          std::uint32_t transaction,
                                                          std::string payload);
+  /// Without `keep` the transaction is abandoned at its end.
   asio::awaitable<error_code> write_once(const std::vector<XenStoreWrite>& writes,
-                                         const std::string& guard);
+                                         const std::string& guard, bool keep = true);
   void watch(std::string path, Signal& signal);
 
  private:
@@ -297,7 +298,7 @@ asio::awaitable<XenStore::Result<std::string>> XenStore::Connection::request(
 }
 
 asio::awaitable<error_code> XenStore::Connection::write_once(
-    const std::vector<XenStoreWrite>& writes, const std::string& guard) {
+    const std::vector<XenStoreWrite>& writes, const std::string& guard, bool keep) {
   const auto started = co_await request(XS_TRANSACTION_START, 0, std::string(1, '\0'));
   if (!started) co_return started.error();
   const auto transaction = static_cast<std::uint32_t>(std::strtoul(started->c_str(), nullptr, 10));
@@ -318,7 +319,7 @@ asio::awaitable<error_code> XenStore::Connection::write_once(
     }
   }
   // Named and not a temporary: GCC 12 destroys some temporaries of a co_await expression twice.
-  std::string verdict(failed ? "F" : "T", 2);
+  std::string verdict(failed || !keep ? "F" : "T", 2);
   const auto ended = co_await request(XS_TRANSACTION_END, transaction, std::move(verdict));
   if (failed) co_return failed;
   co_return ended ? error_code{} : ended.error();
@@ -393,6 +394,30 @@ asio::awaitable<XenStore::Error> XenStore::write_all(std::vector<XenStoreWrite> 
     if (error != errno_code(EAGAIN)) break;
   }
   co_return error;
+}
+
+asio::awaitable<XenStore::Result<std::vector<std::string>>> XenStore::permissions(
+    std::string path) {
+  const auto connection = connection_;
+  auto list = co_await connection->request(XS_GET_PERMS, 0, std::move(path) + '\0');
+  if (!list) co_return list.error();
+  co_return split_at_nul(*list);
+}
+
+asio::awaitable<XenStore::Error> XenStore::try_writes(std::vector<XenStoreWrite> writes) {
+  const auto connection = connection_;
+  const std::string no_guard;
+  co_return co_await connection->write_once(writes, no_guard, false);
+}
+
+asio::awaitable<XenStore::Error> XenStore::try_watch(std::string path) {
+  const auto connection = connection_;
+  // Its token is no number, so that its events go to none of the watches.
+  const std::string watch = std::move(path) + '\0' + "trial" + '\0';
+  auto set = co_await connection->request(XS_WATCH, 0, watch);
+  if (!set) co_return set.error();
+  auto taken_back = co_await connection->request(XS_UNWATCH, 0, watch);
+  co_return taken_back ? Error{} : taken_back.error();
 }
 
 void XenStore::watch(std::string path, Signal& signal) {

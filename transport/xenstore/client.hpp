@@ -66,6 +66,14 @@ class XenStore {
   boost::asio::awaitable<Error> write_all(std::vector<XenStoreWrite> writes,
                                           std::string guard = {});
 
+  /// The node's permission list as xenstore spells it, its owner first.
+  boost::asio::awaitable<Result<std::vector<std::string>>> permissions(std::string path);
+  /// Whether xenstored would take all the writes at once: they are made in a transaction that is
+  /// then abandoned, so that nobody ever sees them.
+  boost::asio::awaitable<Error> try_writes(std::vector<XenStoreWrite> writes);
+  /// Whether xenstored has room for one more watch: sets one on `path` and takes it back.
+  boost::asio::awaitable<Error> try_watch(std::string path);
+
   /// Raises `signal` when `path` or anything below it may have changed, and once up front.
   /// The signal must outlive this client.
   void watch(std::string path, Signal& signal);

@@ -6,6 +6,7 @@ from bench_test import bench_by_hand_scenario, bench_scenario
 from bulk_test import bulk_scenario
 from bytes_test import bytes_scenario, bytes_self_test
 from console_test import console_rate_scenario, console_scenario
+from doctor_test import doctor_scenario
 from facts_test import facts_scenario
 from faults_test import (destroy_scenario, destroy_self_test, kill_broker, kill_guest_bridge,
                          kill_scenario, kill_self_test, kill_worker, reboot_scenario)
@@ -22,6 +23,7 @@ SCENARIOS = {
     "permissions": permissions_scenario,
     "bytes": bytes_scenario,
     "limits": limits_scenario,
+    "doctor": doctor_scenario,
     "reboot": reboot_scenario,
     "destroy-fault": destroy_self_test,
     "foreign": foreign_scenario,

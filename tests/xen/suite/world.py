@@ -179,7 +179,8 @@ class Agent:
 
 
 class Guest:
-    """One guest and the xenlane-guest in it."""
+    """One guest and the xenlane-guest in it. `console` is whether it has a channel for the console
+    lane; "first" is one that xl 4.17 loses."""
 
     def __init__(self, name, kind, console=False):
         self.name = name
@@ -196,8 +197,10 @@ class Guest:
                     f"connection=socket,name=org.test.agent,path={agent_path}",
                     f"connection=socket,name=org.test.probe,path=/run/{self.name}.probe"]
         if self.console_lane:
-            channels.append("connection=socket,name=org.xenlane.lane.0,"
-                            f"path=/run/xen/xenlane-{self.name}.sock")
+            lane = f"connection=socket,name=org.xenlane.lane.0,path=/run/xen/xenlane-{self.name}.sock"
+            channels.insert(0 if self.console_lane == "first" else len(channels), lane)
+            if self.console_lane == "first":
+                channels.remove("connection=pty,name=unused")
         with open(config, "w") as out:
             out.write(f'name="{self.name}"\ntype="{self.kind}"\nmemory=192\nvcpus=1\n'
                       f'kernel="{ROOT}/guest/vmlinux"\nramdisk="{ROOT}/guest/initrd.cpio"\n'
