@@ -18,5 +18,9 @@ void add_lane(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_channel(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);
+void add_channel_list(CLI::App& app, Action& action);
+void add_names(CLI::App& app, Action& action);
+void add_import(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli
