@@ -19,22 +19,10 @@ struct LsOptions {
   bool as_json = false;
 };
 
-/// What was found out about one guest: its bridge's status, or why there is none.
-struct Found {
-  Guest guest;
-  Answer<json::object> bridge;
-};
-
-void print_json(const std::vector<Found>& all) {
+void print_json(const Asked& asked) {
   json::array channels;
-  json::array unreachable;
-  for (const Found& found : all) {
-    if (found.bridge.failure) {
-      unreachable.push_back({{"guest", found.guest.name},
-                             {"state", found.guest.state},
-                             {"error", found.bridge.failure->message}});
-      continue;
-    }
+  for (const GuestAnswer& found : asked.guests) {
+    if (found.bridge.failure) continue;
     for (const json::object* channel : channels_of(found.bridge.value)) {
       json::object entry = {{"guest", found.guest.name}};
       for (const auto& member : *channel) entry[member.key()] = member.value();
@@ -42,7 +30,7 @@ void print_json(const std::vector<Found>& all) {
     }
   }
   const json::object result = {
-      {"v", control_version}, {"channels", channels}, {"unreachable", unreachable}};
+      {"v", control_version}, {"channels", channels}, {"unreachable", unreachable(asked)}};
   fmt::print("{}\n", json::serialize(result));
 }
 
@@ -59,20 +47,20 @@ std::vector<Cell> channel_row(const json::object& channel) {
           {json_text(channel, "end") == "dial" ? text("target") : text("socket")}};
 }
 
-void print_rows(const std::vector<Found>& all, bool is_host) {
+void print_rows(const Asked& asked) {
   std::vector<Cell> head = {{"NAME"},
                             {"END"},
                             {"STATE"},
                             {"OPEN", Colour::none, true},
                             {"OPENED", Colour::none, true},
                             {"SOCKET OR TARGET"}};
-  if (is_host) head.insert(head.begin(), Cell{"GUEST"});
+  if (asked.is_host) head.insert(head.begin(), Cell{"GUEST"});
   std::vector<std::vector<Cell>> rows;
-  const auto add = [&](const Found& found, std::vector<Cell> row) {
-    if (is_host) row.insert(row.begin(), Cell{escape_untrusted(found.guest.name)});
+  const auto add = [&](const GuestAnswer& found, std::vector<Cell> row) {
+    if (asked.is_host) row.insert(row.begin(), Cell{escape_untrusted(found.guest.name)});
     rows.push_back(std::move(row));
   };
-  for (const Found& found : all) {
+  for (const GuestAnswer& found : asked.guests) {
     if (found.bridge.failure) {
       // The guest has no bridge to ask: it still is a line, so that nobody thinks it forgotten.
       add(found, {{"-"},
@@ -91,23 +79,12 @@ void print_rows(const std::vector<Found>& all, bool is_host) {
 }
 
 int run_ls(const Context& context, const LsOptions& options) {
-  Answer<Here> here = ask_here(context);
-  if (here.failure) return fail(here.failure->code, here.failure->message);
-  std::vector<Guest> wanted = here.value.guests;
-  if (!options.guest.empty()) {
-    Answer<Guest> guest = find_guest(here.value, options.guest);
-    if (guest.failure) return fail(guest.failure->code, guest.failure->message);
-    wanted = {guest.value};
-  }
-  std::vector<Found> all;
-  for (const Guest& guest : wanted) all.push_back({guest, ask_bridge(here.value, guest)});
-  if (!options.guest.empty() && all.front().bridge.failure) {
-    return fail(all.front().bridge.failure->code, all.front().bridge.failure->message);
-  }
+  const Answer<Asked> asked = ask_guests(context, options.guest);
+  if (asked.failure) return fail(asked.failure->code, asked.failure->message);
   if (options.as_json) {
-    print_json(all);
+    print_json(asked.value);
   } else {
-    print_rows(all, here.value.is_host);
+    print_rows(asked.value);
   }
   return exit_ok;
 }

@@ -73,6 +73,10 @@ int run(int argc, char** argv) {
   cli::add_watch(app, action);
   cli::add_policy(app, action);
   cli::add_doctor(app, action);
+  cli::add_channel_list(app, action);
+  cli::add_names(app, action);
+  cli::add_import(app, action);
+  cli::add_export(app, action);
   // What comes behind "--" is somebody else's to parse; but only `lane` has commands.
   const std::span<char*> words(argv, static_cast<std::size_t>(argc));
   auto separator = std::ranges::find(words, std::string_view("--"));

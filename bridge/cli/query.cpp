@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "bridge/channel/text.hpp"
 #include "bridge/control/protocol.hpp"
@@ -109,6 +110,35 @@ Answer<json::object> ask_bridge(const Here& here, const Guest& guest) {
                                 escape_untrusted(guest.name), escape_untrusted(guest.state))}};
   }
   return {{}, control_failure(guest.control, reply.error())};
+}
+
+Answer<Asked> ask_guests(const Context& context, const std::string& only) {
+  Answer<Here> here = ask_here(context);
+  if (here.failure) return {{}, std::move(here.failure)};
+  std::vector<Guest> wanted = here.value.guests;
+  if (!only.empty()) {
+    Answer<Guest> guest = find_guest(here.value, only);
+    if (guest.failure) return {{}, std::move(guest.failure)};
+    wanted = {std::move(guest.value)};
+  }
+  Asked asked;
+  asked.is_host = here.value.is_host;
+  for (const Guest& guest : wanted) asked.guests.push_back({guest, ask_bridge(here.value, guest)});
+  if (!only.empty() && asked.guests.front().bridge.failure) {
+    return {{}, std::move(asked.guests.front().bridge.failure)};
+  }
+  return {std::move(asked), {}};
+}
+
+json::array unreachable(const Asked& asked) {
+  json::array list;
+  for (const GuestAnswer& one : asked.guests) {
+    if (!one.bridge.failure) continue;
+    list.push_back({{"guest", one.guest.name},
+                    {"state", one.guest.state},
+                    {"error", one.bridge.failure->message}});
+  }
+  return list;
 }
 
 std::vector<const json::object*> channels_of(const json::object& bridge) {

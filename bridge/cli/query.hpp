@@ -54,6 +54,24 @@ Answer<Guest> find_guest(const Here& here, const std::string& name);
 /// The status of the bridge that serves `guest`; in a guest without asking again.
 Answer<boost::json::object> ask_bridge(const Here& here, const Guest& guest);
 
+/// What was found out about one guest: its bridge's status, or why there is none.
+struct GuestAnswer {
+  Guest guest;
+  Answer<boost::json::object> bridge;
+};
+
+struct Asked {
+  bool is_host = false;
+  std::vector<GuestAnswer> guests;
+};
+
+/// The status of every guest's bridge or, unless `only` is empty, of that guest's, which must
+/// answer then.
+Answer<Asked> ask_guests(const Context& context, const std::string& only);
+
+/// For `--json`: the guests whose bridge did not answer, with `guest`, `state` and `error`.
+boost::json::array unreachable(const Asked& asked);
+
 /// The channels of a bridge's status that are objects.
 std::vector<const boost::json::object*> channels_of(const boost::json::object& bridge);
 

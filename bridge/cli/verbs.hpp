@@ -21,5 +21,9 @@ void add_policy(CLI::App& app, Action& action);
 void add_watch(CLI::App& app, Action& action);
 void add_reload(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
+void add_channel_list(CLI::App& app, Action& action);
+void add_names(CLI::App& app, Action& action);
+void add_import(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli

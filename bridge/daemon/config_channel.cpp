@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "bridge/channel/domain_part.hpp"
 #include "bridge/daemon/config_identity.hpp"
 #include "bridge/daemon/config_reader.hpp"
 
@@ -271,6 +272,10 @@ ChannelRead read_channel(const toml::table& table, const std::string& file, Side
         "a dialled channel has no socket here");
   }
   if (!draft.name) return result;
+  if (!draft.name->is_reserved() && !has_domain_part(*draft.name)) {
+    add(line_of(*table.get("name")), Severity::warning,
+        "channel.name: " + no_domain_part_warning(*draft.name));
+  }
   ChannelConfig channel{*draft.name};
   channel.end = draft.end.value_or(EndKind::listen);
   channel.target = draft.target;

@@ -35,7 +35,8 @@ json::object describe(const PollBudget& budget) {
           {"slept", counters.unlooked}};
 }
 
-json::object describe(const Channel& channel) {
+/// `peer` is the other side's name, on the host the guest's.
+json::object describe(const Channel& channel, const std::string& peer) {
   const ChannelConfig& config = channel.config;
   const ChannelStats& stats = channel.stats;
   json::object out;
@@ -43,6 +44,8 @@ json::object describe(const Channel& channel) {
   out["end"] = to_string(config.end);
   out["socket"] = channel.socket_path.empty() ? json::value() : json::value(channel.socket_path);
   out["target"] = config.target ? json::value(config.target->uri()) : json::value();
+  out["console"] = nullptr;
+  if (!config.console.empty()) out["console"] = path_for_guest(config.console, peer);
   out["state"] = config.error.empty() ? "ready" : "disabled";
   out["error"] = config.error.empty() ? json::value() : json::value(config.error);
   out["open"] = stats.open;
@@ -167,7 +170,7 @@ json::object Peer::status() const {
     counters["held_bytes"] = mux->held_bytes();
   }
   json::array channels;
-  for (const auto& channel : channels_.channels()) channels.push_back(describe(*channel));
+  for (const auto& channel : channels_.channels()) channels.push_back(describe(*channel, name_));
   return {{"session", std::move(session)},  {"lane", describe_lane()},
           {"console", describe_console()},  {"polling", std::move(polling)},
           {"streams", std::move(streams)},  {"channels", std::move(channels)},

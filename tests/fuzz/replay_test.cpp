@@ -34,6 +34,9 @@ void fuzz_names(Bytes input);
 void fuzz_control(Bytes input);
 void fuzz_console_scanner(Bytes input);
 void fuzz_console_packer(Bytes input);
+void fuzz_xl_channels(Bytes input);
+void fuzz_libvirt_channels(Bytes input);
+void fuzz_names_registry(Bytes input);
 
 namespace {
 
@@ -59,7 +62,10 @@ constexpr std::array targets{Target{"ring_consume", fuzz_ring_consume},
                              Target{"names", fuzz_names},
                              Target{"control", fuzz_control},
                              Target{"console_scanner", fuzz_console_scanner},
-                             Target{"console_packer", fuzz_console_packer}};
+                             Target{"console_packer", fuzz_console_packer},
+                             Target{"xl_channels", fuzz_xl_channels},
+                             Target{"libvirt_channels", fuzz_libvirt_channels},
+                             Target{"names_registry", fuzz_names_registry}};
 
 constexpr std::size_t input_bytes_max = 4096;
 

@@ -323,15 +323,18 @@ guest = "web"
 }
 
 TEST_F(Config, DropInsAreReadInByteOrderAndTheLaterSettingWins) {
-  dir_.write("x.d/10-b.toml", "[limits]\nstreams_max = 10\n[[channel]]\nname='b.b'\nend='port'\n");
-  dir_.write("x.d/10-B.toml", "[limits]\nstreams_max = 9\n[[channel]]\nname='B.b'\nend='port'\n");
-  dir_.write("x.d/05-a.toml", "[[channel]]\nname='a.b'\nend='port'\n");
+  dir_.write("x.d/10-b.toml",
+             "[limits]\nstreams_max = 10\n[[channel]]\nname='org.b.b'\nend='port'\n");
+  dir_.write("x.d/10-B.toml",
+             "[limits]\nstreams_max = 9\n[[channel]]\nname='org.B.b'\nend='port'\n");
+  dir_.write("x.d/05-a.toml", "[[channel]]\nname='org.a.b'\nend='port'\n");
   dir_.write("x.d/extra.toml", "this is not read = = =");
   dir_.write("x.d/README", "neither is this");
-  const ConfigLoad got = load("[limits]\nstreams_max = 1\n[[channel]]\nname='z.b'\nend='port'\n");
+  const ConfigLoad got =
+      load("[limits]\nstreams_max = 1\n[[channel]]\nname='org.z.b'\nend='port'\n");
   std::vector<std::string> names;
   for (const ChannelConfig& channel : got.config.channels) names.push_back(channel.name.text());
-  EXPECT_THAT(names, ElementsAre("z.b", "a.b", "B.b", "b.b"));
+  EXPECT_THAT(names, ElementsAre("org.z.b", "org.a.b", "org.B.b", "org.b.b"));
   EXPECT_EQ(got.config.limits.streams_max, 10U);
   EXPECT_EQ(got.config.drop_in_dir, dir_ / "x.d");
   EXPECT_THAT(lines(got),
@@ -340,9 +343,9 @@ TEST_F(Config, DropInsAreReadInByteOrderAndTheLaterSettingWins) {
 }
 
 TEST_F(Config, DropInThatIsNotTomlDeniesWhatItMayHaveDenied) {
-  dir_.write("x.d/10-a.toml", "[[channel]]\nname='a.a'\nend='port'\n");
-  dir_.write("x.d/20-b.toml", "[[channel]]\nname='b.b'\nend='port'\n[[channel]\n");
-  dir_.write("x.d/30-c.toml", "[[channel]]\nname='c.c'\nend='port'\n");
+  dir_.write("x.d/10-a.toml", "[[channel]]\nname='org.a.a'\nend='port'\n");
+  dir_.write("x.d/20-b.toml", "[[channel]]\nname='org.b.b'\nend='port'\n[[channel]\n");
+  dir_.write("x.d/30-c.toml", "[[channel]]\nname='org.c.c'\nend='port'\n");
   const ConfigLoad got = load("");
   EXPECT_THAT(lines(got),
               ElementsAre(AllOf(HasSubstr("x.d/20-b.toml:4: error: "),
@@ -350,9 +353,9 @@ TEST_F(Config, DropInThatIsNotTomlDeniesWhatItMayHaveDenied) {
                                           "files behind it"))));
   EXPECT_TRUE(got.has_errors());
   EXPECT_FALSE(got.is_fatal());
-  EXPECT_NE(find_channel(got.config, name("a.a"), "web"), nullptr) << "read before it";
-  EXPECT_EQ(find_channel(got.config, name("b.b"), "web"), nullptr);
-  EXPECT_EQ(find_channel(got.config, name("c.c"), "web"), nullptr);
+  EXPECT_NE(find_channel(got.config, name("org.a.a"), "web"), nullptr) << "read before it";
+  EXPECT_EQ(find_channel(got.config, name("org.b.b"), "web"), nullptr);
+  EXPECT_EQ(find_channel(got.config, name("org.c.c"), "web"), nullptr);
 }
 
 TEST_F(Config, MainFileThatIsNotTomlIsFatal) {
@@ -386,13 +389,13 @@ TEST_F(Config, SocketPathsThatCannotBeBoundDisableTheChannel) {
 }
 
 TEST_F(Config, ChannelWrittenAsATableIsExplained) {
-  EXPECT_THAT(lines(load("[channel]\nname = 'a.b'\n")),
+  EXPECT_THAT(lines(load("[channel]\nname = 'org.a.b'\n")),
               ElementsAre("x.toml:1: error: channel: write each channel as [[channel]], in double "
                           "brackets"));
 }
 
 TEST_F(Config, CheckPrintsEveryDiagnosticAndASummary) {
-  const ConfigLoad bad = load("[[channel]]\nname='a.b'\nend='port'\ncolour='red'\n");
+  const ConfigLoad bad = load("[[channel]]\nname='org.a.b'\nend='port'\ncolour='red'\n");
   testing::internal::CaptureStdout();
   EXPECT_EQ(print_check(bad, stdout), exit_configuration);
   const std::string file = dir_ / "x.toml";

@@ -40,11 +40,11 @@ name = "org.secret.one"
 end = "listen"
 guest = "web"
 [[channel]]
-name = "org.open"
+name = "org.open.door"
 end = "deny"
 guest = "lab-*"
 [[channel]]
-name = "org.open"
+name = "org.open.door"
 end = "listen"
 )");
   ASSERT_THAT(got.diagnostics, IsEmpty());
@@ -53,8 +53,8 @@ end = "listen"
   EXPECT_EQ(denied.channel, nullptr);
   ASSERT_NE(denied.denial, nullptr);
   EXPECT_EQ(denied.denial->where.line, 6U);
-  EXPECT_NE(decide(got.config, "org.open", "web").channel, nullptr);
-  EXPECT_NE(decide(got.config, "org.open", "lab-7").denial, nullptr);
+  EXPECT_NE(decide(got.config, "org.open.door", "web").channel, nullptr);
+  EXPECT_NE(decide(got.config, "org.open.door", "lab-7").denial, nullptr);
   const Decision nothing = decide(got.config, "org.other", "web");
   EXPECT_TRUE(nothing.channel == nullptr && nothing.denial == nullptr) << "nothing matched";
 }

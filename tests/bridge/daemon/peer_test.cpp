@@ -111,6 +111,22 @@ TEST_F(PeerTest, ChannelWhoseSocketCannotBeMadeIsDisabledAndAlone) {
   EXPECT_TRUE(std::filesystem::exists(dir / "org.test.taken")) << "it was never ours";
 }
 
+TEST_F(PeerTest, TellsThePvChannelOfAnEndThatHasOne) {
+  Peer host{context.get_executor(), Role::host, "web", config};
+  ListenerFiles files(dir.path());
+  ChannelConfig with = channel("org.test.with", EndKind::port);
+  with.console = "/run/{guest}.sock";
+  add_channel(host.channels(), files, with);
+  add_channel(host.channels(), files, channel("org.test.without", EndKind::port));
+  const auto reply = answer_bridge_request({{"op", "status"}}, "worker", "web", 7,
+                                           std::chrono::steady_clock::now(), host)
+                         .body;
+  const auto& channels = *json_array(reply, "channels");
+  ASSERT_EQ(channels.size(), 2U);
+  EXPECT_EQ(json_text(channels[0].as_object(), "console"), "/run/web.sock");
+  EXPECT_TRUE(channels[1].as_object().at("console").is_null());
+}
+
 TEST(ListenerFilesTest, FailureNamesThePath) {
   const TempDir dir;
   ListenerFiles files(dir / "absent");
