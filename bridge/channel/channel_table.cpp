@@ -20,7 +20,7 @@ ChannelTable::ChannelTable(const boost::asio::any_io_executor& executor, Session
     : executor_(executor),
       session_(session),
       peer_name_(std::move(peer_name)),
-      dial_deadline_(dial_deadline),
+      dialer_(executor, dial_deadline),
       answer_wait_limit_(answer_wait),
       session_wait_(executor),
       answer_wait_(executor) {

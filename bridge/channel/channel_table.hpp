@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bridge/channel/connection.hpp"
+#include "bridge/channel/dialer.hpp"
 #include "bridge/channel/log_budget.hpp"
 #include "bridge/daemon/config.hpp"
 #include "bridge/session/driver.hpp"
@@ -86,8 +87,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   /// What connections are told that are refused because there is no session.
   void set_down_reason(std::string reason) { down_reason_ = std::move(reason); }
   /// What connects to the built-in service; without it, channels that are dialled there refuse.
-  using BuiltIn = std::function<boost::system::result<transport::UniqueFd>()>;
-  void set_bench(BuiltIn start) { start_bench_ = std::move(start); }
+  void set_bench(Dialer::BuiltIn start) { dialer_.set_bench(std::move(start)); }
   /// Connections of channels whose configuration asks for the vchan lane.
   bool wants_vchan() const { return eager_ > 0; }
 
@@ -131,7 +131,6 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void raise_all();
   void limit_session_wait();
   boost::asio::awaitable<void> accept_connections(Channel& channel);
-  boost::system::result<transport::UniqueFd> connect_target(const Target& target) const;
   boost::asio::awaitable<void> dial(StreamId id, Channel& channel, std::uint64_t session);
   void handle_local_connection(Channel& channel, transport::UniqueFd socket);
   void handle_open(const OpenRequested& open);
@@ -151,7 +150,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   boost::asio::any_io_executor executor_;
   Session& session_;
   std::string peer_name_;
-  std::chrono::milliseconds dial_deadline_;
+  Dialer dialer_;
   std::chrono::milliseconds answer_wait_limit_;
   std::vector<std::unique_ptr<Channel>> channels_;
   std::unordered_map<std::string, Channel*> by_name_;
@@ -160,7 +159,6 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::unordered_map<StreamId, Incoming> incoming_;
   std::uint64_t session_count_ = 0;
   std::uint64_t eager_ = 0;
-  BuiltIn start_bench_;
   bool refusing_ = false;
   std::string down_reason_ = "not connected yet";
   boost::asio::steady_timer session_wait_;

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -22,25 +21,6 @@ namespace {
 
 /// How long to wait before trying again when the process is out of descriptors.
 constexpr std::chrono::milliseconds descriptor_retry{100};
-/// A target whose backlog is full (connect gives EAGAIN) is tried again this often.
-constexpr std::chrono::milliseconds dial_retry{5};
-
-/// A connected, non-blocking socket, or why not.
-boost::system::result<UniqueFd> connect_once(const std::string& path) {
-  const auto failed = [] {
-    return boost::system::error_code(errno, boost::system::generic_category());
-  };
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket) return failed();
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    return failed();
-  }
-  return socket;
-}
-
 /// The program at the other end of an accepted socket, as it was when it connected.
 pid_t pid_of_peer(int socket) {
   ucred credentials{};
@@ -205,35 +185,19 @@ void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& me
   session_.wake();
 }
 
-boost::system::result<UniqueFd> ChannelTable::connect_target(const Target& target) const {
-  if (target.kind() == TargetKind::unix_socket) return connect_once(target.path());
-  if (!start_bench_) return boost::system::error_code(ENOTSUP, boost::system::generic_category());
-  return start_bench_();
-}
-
 asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uint64_t session) {
-  const auto alive = alive_;
   const Target target = *channel.config.target;
-  const auto end = std::chrono::steady_clock::now() + dial_deadline_;
-  asio::steady_timer pause(executor_);
-  for (;;) {
-    auto socket = connect_target(target);
-    const bool wanted =
-        *alive && session == session_count_ && incoming_.contains(id) && mux_of(id) != nullptr;
-    if (!wanted) co_return;
-    if (socket) {
-      mux()->accept(id);
-      join_incoming(id, std::move(*socket), 0);
-      co_return;
-    }
-    if (socket.error().value() != EAGAIN || std::chrono::steady_clock::now() >= end) {
-      refuse_incoming(id, socket.error().value(),
-                      fmt::format("{}: {}", target.uri(), std::strerror(socket.error().value())));
-      co_return;
-    }
-    pause.expires_after(dial_retry);
-    co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
-    if (!*alive) co_return;
+  const auto wanted = [this, alive = alive_, id, session] {
+    return *alive && session == session_count_ && incoming_.contains(id) && mux_of(id) != nullptr;
+  };
+  auto socket = co_await dialer_.dial(target, wanted);
+  if (!wanted()) co_return;
+  if (socket) {
+    mux()->accept(id);
+    join_incoming(id, std::move(*socket), 0);
+  } else {
+    refuse_incoming(id, socket.error().value(),
+                    fmt::format("{}: {}", target.uri(), std::strerror(socket.error().value())));
   }
 }
 
