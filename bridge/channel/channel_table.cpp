@@ -252,6 +252,9 @@ void ChannelTable::handle_open(const OpenRequested& open) {
     return refuse(EPROTOTYPE, "the channel's end here is of kind " +
                                   std::string(to_string(channel->config.end)));
   }
+  if (open.kind != SocketKind::stream) {
+    return refuse(EPROTOTYPE, "the channel's sockets here carry streams, not messages");
+  }
   if (wants_port && channel->waiting_remote.size() >= port_waiting_max) {
     return refuse(EAGAIN, "too many unpaired connections");
   }

@@ -142,7 +142,7 @@ json::object Peer::status() const {
   if (const Mux* mux = session_.mux()) {
     const MuxCounters& mux_counters = mux->counters();
     session["id"] = to_hex(session_.id());
-    session["protocol_version"] = session_.peer().version_max;
+    session["protocol_version"] = session_.version();
     streams["open"] = mux->stream_count();
     counters["frames_in"] = mux_counters.frames_in;
     counters["frames_out"] = mux_counters.frames_out;

@@ -31,9 +31,10 @@ MuxLimits within_reason(MuxLimits theirs, const MuxLimits& ours) {
 
 }  // namespace
 
-Mux::Mux(Role role, const MuxLimits& ours, const MuxLimits& theirs)
+Mux::Mux(Role role, const MuxLimits& ours, const MuxLimits& theirs, std::uint16_t version)
     : ours_(ours),
       theirs_(within_reason(theirs, ours)),
+      version_(version),
       own_parity_(role == Role::guest ? 1 : 0),
       last_own_id_(role == Role::guest ? static_cast<StreamId>(-1) : 0),
       last_peer_id_(role == Role::guest ? 0 : static_cast<StreamId>(-1)),
@@ -68,8 +69,8 @@ bool Mux::has_output() const {
   return !(fresh_.empty() && ready_.empty()) && session_send_.available() > 0;
 }
 
-StreamId Mux::open(EndShape shape, std::string name) {
-  XENLANE_ASSERT(can_open());
+StreamId Mux::open(EndShape shape, std::string name, SocketKind kind, std::uint32_t uid) {
+  XENLANE_ASSERT(can_open() && speaks(kind));
   // Ids go up by two and wrap; one that is still in use after four thousand million is passed over.
   do {
     last_own_id_ += 2;
@@ -81,6 +82,8 @@ StreamId Mux::open(EndShape shape, std::string name) {
           .first->second;
   opened.open_name = std::move(name);
   opened.shape = shape;
+  opened.kind = kind;
+  opened.caller_uid = uid;
   ++own_streams_;
   ++own_unanswered_;
   ++counters_.streams_opened;
@@ -365,8 +368,9 @@ std::optional<EncodedFrame> Mux::take_owed(Stream& debtor) {
     return true;
   };
   if (take(Owed::open)) {
-    return encode_frame(OpenFrame{debtor.id, debtor.shape, SocketKind::stream,
-                                  std::exchange(debtor.open_name, {})});
+    return encode_frame(OpenFrame{debtor.id, debtor.shape, debtor.kind,
+                                  std::exchange(debtor.open_name, {}), debtor.caller_uid},
+                        version_);
   }
   if (take(Owed::accept)) {
     --peer_unanswered_;

@@ -53,6 +53,8 @@ struct OpenRequested {
   StreamId id;
   EndShape shape;
   std::string untrusted_name;
+  SocketKind kind = SocketKind::stream;
+  std::uint32_t untrusted_uid = uid_unknown;  ///< whose connection it is, as the peer says
 };
 struct Accepted {
   StreamId id;
@@ -114,13 +116,19 @@ struct MuxCounters {
 
 class Mux {
  public:
-  /// `ours` is what this side allows, `theirs` what the peer said in the handshake.
-  Mux(Role role, const MuxLimits& ours, const MuxLimits& theirs);
+  /// `ours` is what this side allows, `theirs` what the peer said in the handshake; `version` is
+  /// the one agreed on there.
+  Mux(Role role, const MuxLimits& ours, const MuxLimits& theirs,
+      std::uint16_t version = protocol_version_max);
 
   // --- getters
   std::size_t stream_count() const { return streams_.size(); }
   bool has_stream(StreamId id) const { return streams_.contains(id); }
   const MuxCounters& counters() const { return counters_; }
+  /// Of the protocol that this session speaks.
+  std::uint16_t version() const { return version_; }
+  /// Whether streams of that kind can be opened: a peer of version 2 knows no messages.
+  bool speaks(SocketKind kind) const { return kind == SocketKind::stream || version_ >= 3; }
   /// False while the peer's limits or a go-away forbid another open.
   bool can_open() const;
   /// True when poll_output has something to say if only there is room.
@@ -138,8 +146,10 @@ class Mux {
   }
 
   // --- what applications want; ids must be of streams that has_stream
-  /// Opens a stream; only when can_open(). Data may follow at once.
-  StreamId open(EndShape shape, std::string name);
+  /// Opens a stream; only when can_open(), and of a kind that the session speaks. Data may follow
+  /// at once. `uid` is the user on whose behalf.
+  StreamId open(EndShape shape, std::string name, SocketKind kind = SocketKind::stream,
+                std::uint32_t uid = uid_unknown);
   void accept(StreamId id);
   void refuse(StreamId id, std::uint16_t error, std::string reason);
   void source_ready(StreamId id);
@@ -225,6 +235,7 @@ class Mux {
 
   MuxLimits ours_;
   MuxLimits theirs_;
+  std::uint16_t version_;
   StreamId own_parity_;
   StreamId last_own_id_;
   StreamId last_peer_id_;

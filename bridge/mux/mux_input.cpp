@@ -46,7 +46,7 @@ InputStep Mux::handle_input(const transport::ReadableSpans& untrusted_bytes) {
   if (untrusted_bytes.size() < frame_header_bytes) return {0, NoEvent{}};
   std::array<std::byte, frame_header_bytes + control_payload_bytes_max> copy;
   copy_out(untrusted_bytes, 0, std::span(copy).first<frame_header_bytes>());
-  const auto header = decode_header(std::span(copy).first<frame_header_bytes>());
+  const auto header = decode_header(std::span(copy).first<frame_header_bytes>(), version_);
   if (!header) return {0, violation("4.1", header.error().text)};
   if (header->type == FrameType::data) return handle_data_header(*header);
 
@@ -54,7 +54,7 @@ InputStep Mux::handle_input(const transport::ReadableSpans& untrusted_bytes) {
   if (untrusted_bytes.size() < size) return {0, NoEvent{}};
   const auto payload = std::span(copy).subspan(frame_header_bytes, header->payload_bytes);
   copy_out(untrusted_bytes, frame_header_bytes, payload);
-  const auto frame = decode_frame(*header, payload);
+  const auto frame = decode_frame(*header, payload, version_);
   if (!frame) return {0, violation("4.2", frame.error().text)};
   ++counters_.frames_in;
   return {size, handle_frame(*frame)};
@@ -128,7 +128,7 @@ InputEvent Mux::handle(const OpenFrame& frame) {
     refuse(frame.id, EAGAIN, "too many ended streams whose bytes nobody has read");
     return NoEvent{};
   }
-  return OpenRequested{frame.id, frame.shape, frame.name};
+  return OpenRequested{frame.id, frame.shape, frame.name, frame.kind, frame.uid};
 }
 
 InputEvent Mux::handle(const AcceptFrame& frame) {

@@ -39,6 +39,8 @@ struct Stream {
   StreamError stop_error = StreamError::cancelled;
   StreamError reset_error = StreamError::cancelled;
   EndShape shape = EndShape::service;
+  SocketKind kind = SocketKind::stream;
+  std::uint32_t caller_uid = uid_unknown;
   std::int64_t deficit = 0;  ///< bytes this stream may still send in its turn
   std::string open_name;     ///< until OPEN is sent
   bool weightless = false;   ///< its volume asks for no faster lane

@@ -20,7 +20,7 @@ bool allows_data(const MuxLimits& untrusted_limits) {
 Greeting Handshake::own_greeting() const {
   Greeting greeting;
   greeting.version_min = protocol_version_min;
-  greeting.version_max = protocol_version_max;
+  greeting.version_max = session_.version_max();
   greeting.epoch = epoch_;
   greeting.session = session_.id();
   greeting.instance = session_.instance();
@@ -40,7 +40,7 @@ void Handshake::fail(std::string reason) {
 }
 
 void Handshake::refuse(RejectCode code, std::string why) {
-  queue(Reject{code, protocol_version_min, protocol_version_max, why});
+  queue(Reject{code, protocol_version_min, session_.version_max(), why});
   fail(std::move(why));
 }
 
@@ -87,12 +87,12 @@ std::size_t Handshake::handle(const transport::ReadableSpans& untrusted_bytes) {
 }
 
 void Handshake::handle_hello(const Greeting& hello) {
-  if (hello.version_max < protocol_version_min || hello.version_min > protocol_version_max) {
+  if (hello.version_max < protocol_version_min || hello.version_min > session_.version_max()) {
     refuse(RejectCode::version,
            "no common protocol version: the guest speaks " + std::to_string(hello.version_min) +
                " to " + std::to_string(hello.version_max) + ", the host " +
                std::to_string(protocol_version_min) + " to " +
-               std::to_string(protocol_version_max) + "; upgrade the older side");
+               std::to_string(session_.version_max()) + "; upgrade the older side");
     return;
   }
   if (hello.epoch != epoch_) {
@@ -128,7 +128,8 @@ void Handshake::handle_hello(const Greeting& hello) {
   Greeting welcome = own_greeting();
   welcome.session = resumed ? session_.id() : fresh_id_;
   if (!resumed) welcome.consumed = 0;
-  welcome.version_min = welcome.version_max = std::min(hello.version_max, protocol_version_max);
+  welcome.version_min = welcome.version_max =
+      resumed ? session_.version() : std::min(hello.version_max, session_.version_max());
   queue(Welcome{welcome});
   agreement_ = Agreement{resumed, welcome.session, hello};
 }
@@ -139,7 +140,7 @@ void Handshake::handle_welcome(const Greeting& welcome) {
     return;
   }
   if (welcome.version_min != welcome.version_max || welcome.version_max < protocol_version_min ||
-      welcome.version_max > protocol_version_max) {
+      welcome.version_max > session_.version_max()) {
     fail("the host chose a protocol version that was not offered");
     return;
   }
@@ -164,6 +165,9 @@ void Handshake::handle_welcome(const Greeting& welcome) {
     std::string problem = session_.problem_with(welcome.consumed);
     if (welcome.instance != session_.peer().instance) {
       problem = "another process of the host's claims the session";
+    }
+    if (welcome.version_max != session_.version()) {
+      problem = "the host goes on with the session in another protocol version";
     }
     if (!problem.empty()) {
       session_spoilt_ = true;

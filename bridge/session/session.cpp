@@ -52,7 +52,7 @@ void Session::begin(const RandomId& id, const Greeting& peer, Carrier& carrier) 
   XENLANE_ASSERT(!mux_);
   id_ = id;
   peer_ = peer;
-  mux_.emplace(role(), settings_.limits, peer.limits);
+  mux_.emplace(role(), settings_.limits, peer.limits, version());
   carrier_ = &carrier;
   lanes_ = 1;
 }

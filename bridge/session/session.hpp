@@ -10,6 +10,7 @@
 // handshake begins another session.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -55,6 +56,8 @@ class Session {
     Role role;
     RandomId instance;  ///< of this process
     MuxLimits limits;   ///< what this side allows
+    /// Highest version of the protocol to speak.
+    std::uint16_t version_max = protocol_version_max;
   };
 
   explicit Session(const Settings& settings) : settings_(settings) {}
@@ -63,6 +66,9 @@ class Session {
   Role role() const { return settings_.role; }
   const RandomId& instance() const { return settings_.instance; }
   const MuxLimits& local_limits() const { return settings_.limits; }
+  std::uint16_t version_max() const { return settings_.version_max; }
+  /// The version agreed on when the session began; valid unless none.
+  std::uint16_t version() const { return std::min(peer_.version_max, settings_.version_max); }
   /// Chosen by the host; all zero while there is none.
   const RandomId& id() const { return id_; }
   /// What the peer said of itself when the session began; valid unless none.

@@ -12,16 +12,23 @@ namespace {
 constexpr unsigned type_shift = 24;
 constexpr std::uint32_t size_mask = (1U << type_shift) - 1;
 
-/// What payload sizes a type may have, and whether it belongs to a stream.
+/// From this version on OPEN tells whose connection it is, and there are message sockets.
+constexpr std::uint16_t version_with_callers = 3;
+
+/// What payload sizes a type may have, whether it belongs to a stream, and in which versions of the
+/// protocol that is so.
 struct TypeRule {
   FrameType type;
   std::uint32_t payload_min;
   std::uint32_t payload_max;
   bool on_stream;
+  std::uint16_t version_min = protocol_version_min;
+  std::uint16_t version_max = protocol_version_max;
 };
 
 constexpr std::array type_rules{
-    TypeRule{FrameType::open, 4 + 1, 4 + channel_name_bytes_max, true},
+    TypeRule{FrameType::open, 4 + 1, 4 + channel_name_bytes_max, true, 2, 2},
+    TypeRule{FrameType::open, 8 + 1, 8 + channel_name_bytes_max, true, version_with_callers},
     TypeRule{FrameType::accept, 0, 0, true},
     TypeRule{FrameType::refuse, 2, 2 + reason_bytes_max, true},
     TypeRule{FrameType::data, 1, data_payload_bytes_max, true},
@@ -36,9 +43,10 @@ constexpr std::array type_rules{
     TypeRule{FrameType::leave, 4, 4, false},
 };
 
-const TypeRule* rule_of(std::uint8_t type) {
-  const auto* found = std::find_if(type_rules.begin(), type_rules.end(), [type](const auto& rule) {
-    return static_cast<std::uint8_t>(rule.type) == type;
+const TypeRule* rule_of(std::uint8_t type, std::uint16_t version) {
+  const auto* found = std::find_if(type_rules.begin(), type_rules.end(), [=](const auto& rule) {
+    return static_cast<std::uint8_t>(rule.type) == type && version >= rule.version_min &&
+           version <= rule.version_max;
   });
   return found == type_rules.end() ? nullptr : found;
 }
@@ -59,28 +67,37 @@ WireResult<StreamError> stream_error_of(std::uint32_t untrusted_code) {
   return static_cast<StreamError>(untrusted_code);
 }
 
-WireResult<Frame> decode_open(const FrameHeader& header, ByteReader& in) {
+WireResult<Frame> decode_open(const FrameHeader& header, ByteReader& in, std::uint16_t version) {
   const auto shape = in.get<std::uint8_t>();
   const auto kind = in.get<std::uint8_t>();
   const auto name_bytes = in.get<std::uint16_t>();
+  const bool has_caller = version >= version_with_callers;
+  const std::uint32_t uid = has_caller ? in.get<std::uint32_t>() : uid_unknown;
+  const auto last_kind = has_caller ? SocketKind::seqpacket : SocketKind::stream;
   if (shape > static_cast<std::uint8_t>(EndShape::port)) return WireError{"OPEN: unknown shape"};
-  if (kind > static_cast<std::uint8_t>(SocketKind::stream)) {
+  if (kind > static_cast<std::uint8_t>(last_kind)) {
     return WireError{"OPEN: unknown socket kind"};
   }
   if (name_bytes != in.left()) return WireError{"OPEN: name length differs from the payload"};
   return OpenFrame{header.id, static_cast<EndShape>(shape), static_cast<SocketKind>(kind),
-                   text_of(in.get(name_bytes))};
+                   text_of(in.get(name_bytes)), uid};
 }
 
 /// Appends a frame's payload to the writer; one overload each.
 struct PayloadEncoder {
   ByteWriter& out;
+  std::uint16_t version;
 
   void operator()(const OpenFrame& frame) const {
     XENLANE_ASSERT(frame.name.size() <= channel_name_bytes_max);
     out.put(static_cast<std::uint8_t>(frame.shape));
     out.put(static_cast<std::uint8_t>(frame.kind));
     out.put(static_cast<std::uint16_t>(frame.name.size()));
+    if (version >= version_with_callers) {
+      out.put(frame.uid);
+    } else {
+      XENLANE_ASSERT(frame.kind == SocketKind::stream);
+    }
     out.put(bytes_of(frame.name));
   }
   void operator()(const AcceptFrame&) const {}
@@ -141,11 +158,12 @@ std::string_view to_string(LaneWish wish) {
   return "unknown";
 }
 
-WireResult<FrameHeader> decode_header(std::span<const std::byte, frame_header_bytes> bytes) {
+WireResult<FrameHeader> decode_header(std::span<const std::byte, frame_header_bytes> bytes,
+                                      std::uint16_t version) {
   const auto word = load_le<std::uint32_t>(bytes.first<4>());
   const auto id = load_le<std::uint32_t>(bytes.last<4>());
   const std::uint32_t size = word & size_mask;
-  const TypeRule* rule = rule_of(static_cast<std::uint8_t>(word >> type_shift));
+  const TypeRule* rule = rule_of(static_cast<std::uint8_t>(word >> type_shift), version);
   if (rule == nullptr) return WireError{"a frame type that does not exist"};
   if (size < rule->payload_min) return WireError{"a frame shorter than its type allows"};
   if (size > rule->payload_max) return WireError{"a frame longer than its type allows"};
@@ -156,11 +174,12 @@ WireResult<FrameHeader> decode_header(std::span<const std::byte, frame_header_by
   return FrameHeader{rule->type, size, id};
 }
 
-WireResult<Frame> decode_frame(const FrameHeader& header, std::span<const std::byte> payload) {
+WireResult<Frame> decode_frame(const FrameHeader& header, std::span<const std::byte> payload,
+                               std::uint16_t version) {
   ByteReader in(payload);
   switch (header.type) {
     case FrameType::open:
-      return decode_open(header, in);
+      return decode_open(header, in, version);
     case FrameType::accept:
       return AcceptFrame{header.id};
     case FrameType::refuse: {
@@ -200,7 +219,7 @@ WireResult<Frame> decode_frame(const FrameHeader& header, std::span<const std::b
   return WireError{"a frame type that does not exist"};
 }
 
-EncodedFrame encode_frame(const Frame& frame) {
+EncodedFrame encode_frame(const Frame& frame, std::uint16_t version) {
   static constexpr std::array types{
       FrameType::open,   FrameType::accept, FrameType::refuse,       FrameType::data,
       FrameType::credit, FrameType::finish, FrameType::stop_sending, FrameType::reset,
@@ -210,7 +229,7 @@ EncodedFrame encode_frame(const Frame& frame) {
 
   EncodedFrame out;
   ByteWriter payload(std::span(out.bytes).subspan(frame_header_bytes));
-  std::visit(PayloadEncoder{payload}, frame);
+  std::visit(PayloadEncoder{payload, version}, frame);
   std::size_t size = payload.used();
   if (const auto* data = std::get_if<DataFrame>(&frame)) size = data->size;
 

@@ -40,8 +40,15 @@ enum class FrameType : std::uint8_t {
 /// How the acceptor is to treat the stream (DESIGN: the two kinds of a channel's end).
 enum class EndShape : std::uint8_t { service = 0, port = 1 };
 
-/// What kind of local socket the stream joins.
-enum class SocketKind : std::uint8_t { stream = 0 };
+/// What kind of local socket the stream joins. Kinds above 0 are of version 3.
+enum class SocketKind : std::uint8_t {
+  stream = 0,
+  seqpacket = 1,  ///< each message has its length in front of it (message_framing.hpp)
+};
+
+/// The user id that OPEN has when its sender does not know or say whose connection it is: what the
+/// kernel too takes for "none".
+inline constexpr std::uint32_t uid_unknown = 0xFFFFFFFF;
 
 /// Why a stream was reset, or why the reader wants no more.
 enum class StreamError : std::uint32_t {
@@ -59,6 +66,8 @@ struct OpenFrame {
   EndShape shape;
   SocketKind kind;
   std::string name;  ///< checked against the name grammar by whoever looks it up
+  /// Of the program that made the connection, as its own side numbers users. Not in version 2.
+  std::uint32_t uid = uid_unknown;
   bool operator==(const OpenFrame&) const = default;
 };
 
@@ -166,12 +175,15 @@ struct WireError {
 template <typename T>
 using WireResult = boost::system::result<T, WireError>;
 
-/// Checks type, payload size and stream id of a header that was copied out of the ring.
-WireResult<FrameHeader> decode_header(std::span<const std::byte, frame_header_bytes> bytes);
+/// Checks type, payload size and stream id of a header that was copied out of the ring, as the
+/// session's version of the protocol has them.
+WireResult<FrameHeader> decode_header(std::span<const std::byte, frame_header_bytes> bytes,
+                                      std::uint16_t version = protocol_version_max);
 
 /// Reads a frame's payload (header.payload_bytes long, copied out of the ring). For DATA the
 /// payload is not looked at and may be empty.
-WireResult<Frame> decode_frame(const FrameHeader& header, std::span<const std::byte> payload);
+WireResult<Frame> decode_frame(const FrameHeader& header, std::span<const std::byte> payload,
+                               std::uint16_t version = protocol_version_max);
 
 /// An encoded control frame, or a DATA frame's header.
 struct EncodedFrame {
@@ -182,7 +194,8 @@ struct EncodedFrame {
 };
 
 /// Encodes a frame. Names and reasons must be within their limits; reasons longer than
-/// reason_bytes_max are cut.
-EncodedFrame encode_frame(const Frame& frame);
+/// reason_bytes_max are cut. What the version does not have must not be said in it; a user id is
+/// left out.
+EncodedFrame encode_frame(const Frame& frame, std::uint16_t version = protocol_version_max);
 
 }  // namespace xenlane::bridge

@@ -11,7 +11,7 @@ namespace xenlane::bridge {
 
 /// Protocol versions this build speaks.
 inline constexpr std::uint16_t protocol_version_min = 2;
-inline constexpr std::uint16_t protocol_version_max = 2;
+inline constexpr std::uint16_t protocol_version_max = 3;
 
 /// Smallest ring that a session runs over, each way.
 inline constexpr std::size_t ring_bytes_min = 4096;
@@ -31,6 +31,13 @@ inline constexpr std::size_t reason_bytes_max = 120;
 
 /// Longest channel name (xen-pv-channel(7) gives no limit; DESIGN chose one DNS label's length).
 inline constexpr std::size_t channel_name_bytes_max = 63;
+
+/// Longest message of a SOCK_SEQPACKET socket: one DATA frame carries it but for its length. A
+/// bridge keeps at most one for each stream and direction besides the stream's window.
+inline constexpr std::uint32_t message_bytes_max = 65536;
+
+/// Size of the length in front of each message.
+inline constexpr std::size_t message_prefix_bytes = 4;
 
 /// Largest handshake message: must fit the smallest ring whole, with room to grow by versions.
 inline constexpr std::size_t hello_bytes_max = 512;

@@ -58,10 +58,10 @@ const std::vector<Misdeed> misdeeds{
      "OPEN: unknown shape (protocol section 4.2)"},
     {"UnknownSocketKind",
      [](Victim& v) {
-       return v.take(OpenFrame{1, EndShape::port, static_cast<SocketKind>(1), "a"});
+       return v.take(OpenFrame{1, EndShape::port, static_cast<SocketKind>(2), "a"});
      },
      "OPEN: unknown socket kind (protocol section 4.2)"},
-    {"NameLengthZero", [](Victim& v) { return v.take_header(1, 5, 1, 5); },
+    {"NameLengthZero", [](Victim& v) { return v.take_header(1, 9, 1, 9); },
      "OPEN: name length differs from the payload (protocol section 4.2)"},
     {"RefuseWithoutError",
      [](Victim& v) {

@@ -71,7 +71,7 @@ TEST_F(Driver, BytesLeftByAPeerThatIsGoneAreReadToTheLast) {
 TEST_F(Driver, RefusedVersionIsExplainedOnBothSides) {
   auto other = connect_host();
   Greeting newer = plain_greeting();
-  newer.version_min = newer.version_max = 3;
+  newer.version_min = newer.version_max = 4;
   put(*other, hello(newer).view());
   run_until([&] { return host.ended().has_value(); });
   EXPECT_TRUE(reason(host).starts_with("no common protocol version")) << reason(host);

@@ -105,7 +105,7 @@ constexpr std::string_view late = "a later lane of the guest's is in use";
 
 /// docs/protocol.md section 3.3, in its order.
 const HelloRow hello_rows[] = {
-    {"no common version", [](Greeting& g) { g.version_min = g.version_max = 3; }, After::untouched,
+    {"no common version", [](Greeting& g) { g.version_min = g.version_max = 4; }, After::untouched,
      RejectCode::version, "no common protocol version"},
     {"another epoch", [](Greeting& g) { g.epoch = 7; }, After::untouched, RejectCode::epoch,
      "the guest speaks of another lane than this one"},
@@ -231,7 +231,7 @@ const WelcomeRow welcome_rows[] = {
      "the host speaks of another lane than this one"},
     {"version that was not offered", [](Greeting& g) { g.version_min = g.version_max = 1; },
      After::untouched, "the host chose a protocol version that was not offered"},
-    {"several versions", [](Greeting& g) { g.version_max = 3; }, After::untouched,
+    {"several versions", [](Greeting& g) { g.version_min = 2; }, After::untouched,
      "the host chose a protocol version that was not offered"},
     {"no data for streams", [](Greeting& g) { g.limits.stream_window_bytes_min = 0; },
      After::untouched, "the peer allows no data at all"},
@@ -245,6 +245,8 @@ const WelcomeRow welcome_rows[] = {
      ""},
     {"another process", [](Greeting& g) { g.instance = id_of(5); }, After::ended,
      "another process of the host's claims the session"},
+    {"another version", [](Greeting& g) { g.version_min = g.version_max = 2; }, After::ended,
+     "the host goes on with the session in another protocol version"},
     {"position of the future", [](Greeting& g) { g.consumed = 101; }, After::ended, never_sent},
     {"position of the past", [](Greeting& g) { g.consumed = 49; }, After::ended, wanted_again},
     {"lowest position that can be", [](Greeting& g) { g.consumed = 50; }, After::resumed, ""},

@@ -31,7 +31,8 @@ TEST_F(SessionHandshake, GuestGreetsAndHostWelcomes) {
   EXPECT_EQ(guest.peer().instance, id_of(1));
   EXPECT_EQ(host.peer().limits.streams_max, 20U);
   EXPECT_EQ(guest.peer().limits.streams_max, 10U);
-  EXPECT_EQ(guest.peer().version_max, 2);
+  EXPECT_EQ(guest.version(), 3);
+  EXPECT_EQ(host.version(), 3);
   EXPECT_EQ(there.handshake.turn(), 1U);
   EXPECT_TRUE(here.said().empty() && there.said().empty());
 }
@@ -73,18 +74,74 @@ TEST_F(SessionHandshake, FramesBehindTheWelcomeAreLeftAlone) {
 TEST_F(SessionHandshake, VersionsWithoutOverlapAreExplainedOnBothSides) {
   Lane here(guest);
   Greeting newer = greeting_in(here.said());
-  newer.version_min = 3;
-  newer.version_max = 4;
+  newer.version_min = 4;
+  newer.version_max = 5;
   Lane there(host);
   there.hear(bytes_of(Hello{newer}));
   const std::string why =
-      "no common protocol version: the guest speaks 3 to 4, the host 2 to 2; upgrade the older "
+      "no common protocol version: the guest speaks 4 to 5, the host 2 to 3; upgrade the older "
       "side";
   EXPECT_EQ(host.state(), SessionState::none);
   EXPECT_EQ(there.failure(), why);
   here.hear(there.said());
   EXPECT_EQ(guest.state(), SessionState::none);
   EXPECT_EQ(here.failure(), "refused by the host: " + why);
+}
+
+/// The frames that one side has to send, as the other takes them.
+std::vector<InputEvent> carry_frames(Session& from, Session& to) {
+  std::vector<InputEvent> events;
+  for (;;) {
+    const Output output = from.mux()->poll_output(65536);
+    const auto* frame = std::get_if<ControlOutput>(&output);
+    if (frame == nullptr) return events;
+    const InputStep step = to.mux()->handle_input({frame->view(), {}});
+    EXPECT_EQ(step.consumed, frame->size);
+    events.push_back(step.event);
+  }
+}
+
+// The older of the two decides, whichever side it is on, and is told what it understands.
+TEST_F(SessionHandshake, BridgesOfVersionsTwoAndThreeSpeakTwo) {
+  for (const Role older : {Role::host, Role::guest}) {
+    Session::Settings of_host = settings(Role::host);
+    Session::Settings of_guest = settings(Role::guest);
+    (older == Role::host ? of_host : of_guest).version_max = 2;
+    Session old_or_new_host(of_host);
+    Session old_or_new_guest(of_guest);
+    Lane here(old_or_new_guest);
+    Lane there(old_or_new_host);
+    there.hear(here.said());
+    here.hear(there.said());
+    ASSERT_TRUE(here.carries() && there.carries());
+    for (auto [opener, acceptor] : {std::pair(&old_or_new_host, &old_or_new_guest),
+                                    std::pair(&old_or_new_guest, &old_or_new_host)}) {
+      EXPECT_EQ(opener->version(), 2);
+      EXPECT_FALSE(opener->mux()->speaks(SocketKind::seqpacket));
+      opener->mux()->open(EndShape::service, "a.b", SocketKind::stream, 1000);
+      const auto events = carry_frames(*opener, *acceptor);
+      ASSERT_EQ(events.size(), 1U);
+      const auto* open = std::get_if<OpenRequested>(&events.front());
+      ASSERT_NE(open, nullptr);
+      EXPECT_EQ(open->untrusted_name, "a.b");
+      EXPECT_EQ(open->untrusted_uid, uid_unknown) << "version 2 has no place for it";
+    }
+  }
+}
+
+TEST_F(SessionHandshake, InVersionThreeAnOpenTellsWhoseItIsAndOfWhatKind) {
+  Lane here(guest);
+  Lane there(host);
+  there.hear(here.said());
+  here.hear(there.said());
+  ASSERT_TRUE(guest.mux()->speaks(SocketKind::seqpacket));
+  guest.mux()->open(EndShape::port, "a.b", SocketKind::seqpacket, 1000);
+  const auto events = carry_frames(guest, host);
+  ASSERT_EQ(events.size(), 1U);
+  const auto& open = std::get<OpenRequested>(events.front());
+  EXPECT_EQ(open.shape, EndShape::port);
+  EXPECT_EQ(open.kind, SocketKind::seqpacket);
+  EXPECT_EQ(open.untrusted_uid, 1000U);
 }
 
 // Its HELLO ends before the turn.
@@ -97,7 +154,7 @@ TEST_F(SessionHandshake, GuestOfVersionOneIsToldThatItIsTooOld) {
   Lane there(host);
   EXPECT_EQ(there.hear(hello), hello.size());
   EXPECT_TRUE(there.failure().starts_with(
-      "no common protocol version: the guest speaks 1 to 1, the host 2 to 2"))
+      "no common protocol version: the guest speaks 1 to 1, the host 2 to 3"))
       << there.failure();
   EXPECT_EQ(std::get<Reject>(*decode_handshake(there.said())).code, RejectCode::version);
 }
@@ -112,7 +169,7 @@ TEST_F(SessionHandshake, GuestOfALaterVersionThatStillSpeaksOursIsWelcome) {
   Lane there(host);
   EXPECT_EQ(there.hear(hello), hello.size());
   ASSERT_TRUE(there.carries());
-  EXPECT_EQ(greeting_in(there.said()).version_max, 2);
+  EXPECT_EQ(greeting_in(there.said()).version_max, 3);
 }
 
 TEST_F(SessionHandshake, OlderHostsRefusalReachesANewerGuestsLog) {

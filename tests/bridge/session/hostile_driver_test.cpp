@@ -105,8 +105,7 @@ class HostileDriver : public testing::Test {
     greeting.turn = 1;
     greeting.limits = MuxLimits{};
     const auto hello = encode_handshake(Hello{greeting});
-    const auto open =
-        encode_frame(OpenFrame{1, EndShape::service, SocketKind::stream, "twelve.bytes"});
+    const auto open = encode_frame(OpenFrame{1, EndShape::service, SocketKind::stream, "of.eight"});
     greeting_bytes = hello.view().size() + open.view().size();
     ASSERT_EQ(greeting_bytes % cell_bytes, 0U) << "the cells behind must lie at their places";
     fill_with_pings(0, ring_bytes);

@@ -28,10 +28,10 @@ void check_limits(const FrameHeader& header) {
 }
 
 /// Frames back to back, as they lie in the ring, until one is wrong or not whole.
-void decode_stream(Bytes bytes) {
+void decode_stream(Bytes bytes, std::uint16_t version) {
   while (bytes.size() >= frame_header_bytes) {
     const auto raw = copy_of(bytes.first(frame_header_bytes));
-    const auto header = decode_header(std::span(raw).first<frame_header_bytes>());
+    const auto header = decode_header(std::span(raw).first<frame_header_bytes>(), version);
     if (!header) {
       FUZZ_CHECK(is_printable(header.error().text) && !header.error().text.empty());
       return;
@@ -42,14 +42,14 @@ void decode_stream(Bytes bytes) {
     if (bytes.size() < payload_bytes) return;
     const auto payload = copy_of(bytes.first(payload_bytes));
     bytes = bytes.subspan(payload_bytes);
-    const auto frame = decode_frame(*header, payload);
+    const auto frame = decode_frame(*header, payload, version);
     if (!frame) {
       FUZZ_CHECK(is_printable(frame.error().text) && !frame.error().text.empty());
       return;
     }
     auto whole = raw;
     whole.insert(whole.end(), payload.begin(), payload.end());
-    FUZZ_CHECK(std::ranges::equal(encode_frame(*frame).view(), whole));
+    FUZZ_CHECK(std::ranges::equal(encode_frame(*frame, version).view(), whole));
   }
 }
 
@@ -64,8 +64,9 @@ Frame any_frame(Input& choices) {
     case 0: {
       std::string name = choices.text(1 + choices.below(channel_name_bytes_max));
       if (name.empty()) name = "a";
-      return OpenFrame{id, choices.flag() ? EndShape::port : EndShape::service, SocketKind::stream,
-                       std::move(name)};
+      const EndShape shape = choices.flag() ? EndShape::port : EndShape::service;
+      const SocketKind kind = choices.flag() ? SocketKind::seqpacket : SocketKind::stream;
+      return OpenFrame{id, shape, kind, std::move(name), choices.take<std::uint32_t>()};
     }
     case 1:
       return AcceptFrame{id};
@@ -104,13 +105,23 @@ void cut_reason(Frame& frame) {
   if (reason != nullptr && reason->size() > reason_bytes_max) reason->resize(reason_bytes_max);
 }
 
+/// What version 2 can say of it.
+void cut_to_version_2(Frame& frame) {
+  auto* open = std::get_if<OpenFrame>(&frame);
+  if (open == nullptr) return;
+  open->kind = SocketKind::stream;
+  open->uid = uid_unknown;
+}
+
 void encode_any(Input& choices) {
   Frame frame = any_frame(choices);
-  const EncodedFrame encoded = encode_frame(frame);
-  const auto header = decode_header(encoded.view().first<frame_header_bytes>());
+  const std::uint16_t version = choices.flag() ? 2 : 3;
+  if (version == 2) cut_to_version_2(frame);
+  const EncodedFrame encoded = encode_frame(frame, version);
+  const auto header = decode_header(encoded.view().first<frame_header_bytes>(), version);
   FUZZ_CHECK(header);
   check_limits(*header);
-  const auto decoded = decode_frame(*header, encoded.view().subspan(frame_header_bytes));
+  const auto decoded = decode_frame(*header, encoded.view().subspan(frame_header_bytes), version);
   FUZZ_CHECK(decoded);
   cut_reason(frame);
   FUZZ_CHECK(*decoded == frame);
@@ -123,7 +134,9 @@ void fuzz_frame(Bytes input) {
   if (choices.flag()) {
     while (!choices.empty()) encode_any(choices);
   } else {
-    decode_stream(choices.rest());
+    const Bytes stream = choices.rest();
+    decode_stream(stream, 2);
+    decode_stream(stream, 3);
   }
 }
 

@@ -156,7 +156,7 @@ Frame MuxProgram::any_frame() {
   switch (type) {
     case 0:
     case 1:
-      return OpenFrame{id, EndShape::service, SocketKind::stream, "org.example.test"};
+      return OpenFrame{id, EndShape::service, SocketKind::stream, "org.example.test", 0};
     case 2:
       return AcceptFrame{id};
     case 3:
