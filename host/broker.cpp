@@ -171,7 +171,8 @@ asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
     try {
       const auto& name = channel->name.text();
       guest->listeners.emplace_back(
-          name, guest->files.listen(name, channel->socket_mode, channel->uid, channel->gid));
+          name, guest->files.listen(name, channel->socket_mode, channel->uid, channel->gid,
+                                    channel->socket));
     } catch (const StartFailure& failure) {
       spdlog::error("guest {}: channel {} has no socket: {}", guest->identity.name,
                     channel->name.text(), failure.what);

@@ -14,7 +14,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <deque>
+#include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -59,6 +61,23 @@ struct ChannelStats {
   std::deque<BadEnding> bad_endings;  ///< newest last, at most bad_endings_max
 };
 
+/// A connection that was made to us, and by whom.
+struct LocalEnd {
+  transport::UniqueFd socket;
+  pid_t pid = 0;  ///< 0 when the kernel does not say
+  std::uint32_t uid = uid_unknown;
+  std::string greeting = {};  ///< what it is told before all else, once the other side has accepted
+
+  /// Asks the kernel who made it.
+  static LocalEnd of(transport::UniqueFd socket);
+};
+
+/// What the host knows of its guest; a guest knows nothing of its host.
+struct PeerIdentity {
+  std::optional<transport::Domid> domid;
+  std::string uuid;
+};
+
 /// One configured channel at run time.
 struct Channel {
   Channel(const boost::asio::any_io_executor& executor, ChannelConfig channel_config)
@@ -68,9 +87,9 @@ struct Channel {
   std::string socket_path;       ///< empty when this end does not listen
   transport::UniqueFd listener;  ///< listening socket, if this end has one
   ChannelStats stats;
-  transport::Signal may_accept;  ///< raised when a connection that had to wait may go on
-  std::deque<transport::UniqueFd> waiting_local;  ///< host ports: connections without a partner
-  std::deque<StreamId> waiting_remote;            ///< host ports: streams without a partner
+  transport::Signal may_accept;         ///< raised when a connection that had to wait may go on
+  std::deque<LocalEnd> waiting_local;   ///< host ports: connections without a partner
+  std::deque<StreamId> waiting_remote;  ///< host ports: streams without a partner
 };
 
 class ChannelTable final : public StreamOwner, private ConnectionOwner {
@@ -88,6 +107,23 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void set_down_reason(std::string reason) { down_reason_ = std::move(reason); }
   /// What connects to the built-in service; without it, channels that are dialled there refuse.
   void set_bench(Dialer::BuiltIn start) { dialer_.set_bench(std::move(start)); }
+  /// What targets are told of the peer besides its name.
+  void set_peer_identity(PeerIdentity identity) { identity_ = std::move(identity); }
+  /// The programs of exec targets.
+  Programs& programs() { return dialer_.programs(); }
+
+  // --- for connections that do not come over a channel's own socket (connect_door.hpp)
+  Channel* find(const std::string& name);
+  /// Until another connection may be made over the channel, or refused for want of a session; no
+  /// longer than `limit`. False: not within that, or there is no such channel any more.
+  boost::asio::awaitable<bool> await_room(std::string name, std::chrono::milliseconds limit);
+  /// As if it had been made over the channel's own socket; behind await_room().
+  void connect(Channel& channel, LocalEnd local);
+  /// Counts one that is not let in, and keeps the reason for the program that made it.
+  void turn_away(Channel* channel, pid_t pid, int error, std::string message);
+  /// Of those that were turned away, all.
+  std::uint64_t turned_away() const { return turned_away_; }
+
   /// Connections of channels whose configuration asks for the vchan lane.
   bool wants_vchan() const { return eager_ > 0; }
 
@@ -106,12 +142,15 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   struct Joined {
     std::shared_ptr<Connection> connection;
     Channel* channel;
-    pid_t pid;             ///< of the local program if it connected to us, else 0
-    bool answered = true;  ///< false while the other side has neither accepted nor refused
+    pid_t pid;                  ///< of the local program if it connected to us, else 0
+    bool answered = true;       ///< false while the other side has neither accepted nor refused
+    std::string greeting = {};  ///< sent when it accepts
+    std::shared_ptr<Program> program = {};  ///< that was started for this connection
   };
   /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
   struct Incoming {
     Channel* channel;
+    std::uint32_t untrusted_uid;
     ByteQueue early;
     bool finished = false;
     bool stopped = false;  ///< the peer reads no more
@@ -126,16 +165,17 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
 
   Mux* mux() { return session_.mux(); }
   Mux* mux_of(StreamId id);
-  Channel* find(const std::string& name);
   bool may_accept(const Channel& channel);
   void raise_all();
   void limit_session_wait();
   boost::asio::awaitable<void> accept_connections(Channel& channel);
   boost::asio::awaitable<void> dial(StreamId id, Channel& channel, std::uint64_t session);
-  void handle_local_connection(Channel& channel, transport::UniqueFd socket);
   void handle_open(const OpenRequested& open);
-  void join(StreamId id, Channel& channel, transport::UniqueFd socket, pid_t pid);
-  void join_incoming(StreamId id, transport::UniqueFd socket, pid_t pid);
+  void join(StreamId id, Channel& channel, LocalEnd local, std::shared_ptr<Program> program = {});
+  void join_incoming(StreamId id, LocalEnd local, std::shared_ptr<Program> program = {});
+  bool greet(StreamId id);
+  Caller caller_of(const Channel& channel, StreamId id, std::uint32_t untrusted_uid) const;
+  static void break_off(const Joined& joined);
   void refuse_incoming(StreamId id, int error, const std::string& message);
   Joined part(StreamId id);
   void end_badly(Channel& channel, BadEnding ending);
@@ -154,7 +194,10 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::chrono::milliseconds answer_wait_limit_;
   std::vector<std::unique_ptr<Channel>> channels_;
   std::unordered_map<std::string, Channel*> by_name_;
-  std::size_t accepts_held_ = 0;  ///< channels whose next connection has to wait
+  std::size_t accepts_held_ = 0;  ///< channels, and visitors_, whose connection has to wait
+  std::list<transport::Signal*> visitors_;  ///< raised when one of them may go on
+  std::uint64_t turned_away_ = 0;
+  PeerIdentity identity_;
   std::unordered_map<StreamId, Joined> connections_;
   std::unordered_map<StreamId, Incoming> incoming_;
   std::uint64_t session_count_ = 0;

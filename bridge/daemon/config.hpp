@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "bridge/channel/name.hpp"
+#include "bridge/channel/run_as.hpp"
 #include "bridge/channel/target.hpp"
 #include "bridge/session/lane_policy.hpp"
+#include "bridge/wire/frame.hpp"
 #include "bridge/wire/limits.hpp"
 
 namespace xenlane::bridge {
@@ -43,6 +45,9 @@ enum class LanePreference {
   console  ///< its bytes are no reason for a vchan, however many
 };
 
+/// Processes of one exec channel at a time, unless it is configured.
+inline constexpr std::uint32_t exec_max_default = 64;
+
 struct ChannelConfig {
   ChannelName name;
   EndKind end = EndKind::listen;
@@ -55,7 +60,11 @@ struct ChannelConfig {
   gid_t gid = static_cast<gid_t>(-1);
   LanePreference lane = LanePreference::any;
   SourceLocation where = {};
-  std::string error = {};  ///< not empty: the channel is disabled, and why
+  std::string error = {};                  ///< not empty: the channel is disabled, and why
+  SocketKind socket = SocketKind::stream;  ///< of the listening socket, or of what is dialled
+  bool proxy_protocol = false;             ///< unix and tcp targets are told who asks
+  std::uint32_t exec_max = exec_max_default;
+  std::optional<RunAs> run_as = {};  ///< exec: another user than the daemon's
 };
 
 using Limits = MuxLimits;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "bridge/daemon/config_reader.hpp"
+#include "bridge/daemon/config_target.hpp"
 
 namespace xenlane::bridge::config_detail {
 namespace {
@@ -19,8 +20,7 @@ constexpr std::size_t guest_glob_bytes_max = 128;
 struct Draft {
   std::optional<ChannelName> name;
   std::optional<EndKind> end;
-  std::optional<Target> target;
-  bool has_target = false;
+  TargetDraft target;
   bool has_socket_keys = false;
   std::string guest = "*";
   mode_t mode = 0600;
@@ -61,17 +61,6 @@ std::string read_lane(const toml::node& node, Draft& draft) {
   std::string wrong = read_choice(node, {"any", "vchan", "console"}, index);
   if (wrong.empty()) draft.lane = static_cast<LanePreference>(index);
   return wrong;
-}
-
-std::string read_target(const toml::node& node, Draft& draft) {
-  draft.has_target = true;
-  std::string text;
-  std::string wrong = read_text(node, text);
-  if (!wrong.empty()) return wrong;
-  auto target = Target::parse(text);
-  if (!target) return target.error().text;
-  draft.target = *target;
-  return {};
 }
 
 std::string read_mode(const toml::node& node, mode_t& mode) {
@@ -134,10 +123,9 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
       return read(node);
     };
   };
-  return {
+  std::vector<Key> keys{
       {"name", [&draft](const toml::node& n) { return read_name(n, draft); }},
       {"end", [&draft](const toml::node& n) { return read_end(n, draft); }},
-      {"target", [&draft](const toml::node& n) { return read_target(n, draft); }},
       {"lane", [&draft](const toml::node& n) { return read_lane(n, draft); }},
       {"guest",
        [&draft, side](const toml::node& n) -> std::string {
@@ -158,6 +146,8 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
          return read_identity(n, "group", draft.group, draft.gid, find_group);
        })},
   };
+  for (Key& key : target_keys(draft.target)) keys.push_back(std::move(key));
+  return keys;
 }
 
 /// Faults that only show when all keys have been read.
@@ -167,14 +157,8 @@ std::vector<std::string> check_together(const toml::table& table, const Draft& d
   if (!table.contains("end")) {
     faults.emplace_back("channel: 'end' is missing; it is \"listen\", \"dial\" or \"port\"");
   }
-  if (draft.end == EndKind::dial && !draft.has_target) {
-    faults.emplace_back(
-        "channel: end = \"dial\" needs a target, as in "
-        "target = \"unix:/absolute/path\"");
-  }
-  if (draft.end && draft.end != EndKind::dial && draft.has_target) {
-    faults.push_back(fmt::format("channel: 'target' is only for end = \"dial\", not for \"{}\"",
-                                 to_string(*draft.end)));
+  for (std::string& fault : check_target(draft.target, draft.end)) {
+    faults.push_back(std::move(fault));
   }
   return faults;
 }
@@ -211,11 +195,12 @@ ChannelRead read_channel(const toml::table& table, const std::string& file, Side
   }
   if (!draft.name) return result;
   result.channel = ChannelConfig{*draft.name,  draft.end.value_or(EndKind::listen),
-                                 draft.target, draft.guest,
+                                 std::nullopt, draft.guest,
                                  draft.mode,   draft.owner,
                                  draft.group,  draft.uid,
                                  draft.gid,    draft.lane,
                                  where,        error};
+  draft.target.apply(*result.channel);
   return result;
 }
 

@@ -17,9 +17,9 @@ std::string ListenerFiles::path_of(std::string_view name) const {
   return folder_ + '/' + std::string(name);
 }
 
-transport::UniqueFd ListenerFiles::listen(std::string_view name, mode_t mode, uid_t uid,
-                                          gid_t gid) {
-  auto socket = listen_unix(path_of(name), mode, uid, gid, listen_backlog);
+transport::UniqueFd ListenerFiles::listen(std::string_view name, mode_t mode, uid_t uid, gid_t gid,
+                                          SocketKind kind) {
+  auto socket = listen_unix(path_of(name), mode, uid, gid, listen_backlog, kind);
   if (!socket) {
     const bool forbidden = socket.error().code == std::errc::permission_denied;
     throw StartFailure{forbidden ? exit_not_permitted : exit_broken, socket.error().text};
@@ -38,7 +38,8 @@ void add_channel(ChannelTable& table, ListenerFiles& files, ChannelConfig channe
   if (has_listener(channel)) {
     path = files.path_of(channel.name.text());
     try {
-      listener = files.listen(channel.name.text(), channel.socket_mode, channel.uid, channel.gid);
+      listener = files.listen(channel.name.text(), channel.socket_mode, channel.uid, channel.gid,
+                              channel.socket);
     } catch (const StartFailure& failure) {
       spdlog::error("channel {} is disabled: {}", channel.name.text(), failure.what);
       channel.error = failure.what;

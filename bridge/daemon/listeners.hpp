@@ -30,7 +30,8 @@ class ListenerFiles {
   std::string path_of(std::string_view name) const;
   /// Throws StartFailure with the path in its text. Owner and group are the daemon's unless given.
   transport::UniqueFd listen(std::string_view name, mode_t mode, uid_t uid = static_cast<uid_t>(-1),
-                             gid_t gid = static_cast<gid_t>(-1));
+                             gid_t gid = static_cast<gid_t>(-1),
+                             SocketKind kind = SocketKind::stream);
 
  private:
   struct File {

@@ -38,6 +38,7 @@ json::object describe(const Channel& channel) {
   json::object out;
   out["name"] = config.name.text();
   out["end"] = to_string(config.end);
+  out["kind"] = to_string(config.socket);
   out["socket"] = channel.socket_path.empty() ? json::value() : json::value(channel.socket_path);
   out["target"] = config.target ? json::value(config.target->uri()) : json::value();
   out["state"] = config.error.empty() ? "ready" : "disabled";

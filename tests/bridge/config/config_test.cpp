@@ -200,7 +200,7 @@ end = "listen"
 [[channel]]
 name = "org.example.bad"
 end = "dial"
-target = "tcp:localhost:22"
+target = "udp:localhost:22"
 mode = "0999"
 [[channel]]
 name = "a/b"
@@ -227,7 +227,7 @@ mode = 660
       lines(got),
       ElementsAre(
           AllOf(HasSubstr(":4: warning: channel: mode, owner and group have no effect")),
-          HasSubstr(":7: error: channel.target: 'tcp:localhost:22' is no target"),
+          HasSubstr(":7: error: channel.target: 'udp:localhost:22' is no target"),
           HasSubstr(":8: error: channel.mode: must be a text of octal digits"),
           HasSubstr(":10: error: channel.name: 'a/b': '/' at byte 2"),
           HasSubstr(":12: error: channel: 'name' is missing"),
@@ -396,8 +396,8 @@ TEST_F(Config, CheckPrintsEveryDiagnosticAndASummary) {
   EXPECT_EQ(
       testing::internal::GetCapturedStdout(),
       file +
-          ":4: error: channel: unknown key 'colour'; known are name, end, target, lane, guest, "
-          "mode, owner, group\n" +
+          ":4: error: channel: unknown key 'colour'; known are name, end, lane, guest, mode, "
+          "owner, group, target, socket, proxy_protocol, exec_max, user\n" +
           file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
   testing::internal::CaptureStdout();
   EXPECT_EQ(print_check(load(""), stdout), exit_ok);
