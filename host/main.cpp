@@ -39,6 +39,7 @@ struct Options {
   bool check = false;
   std::string worker;
   transport::Domid domid = 0;
+  std::string uuid;
   std::vector<std::string> listeners;
 };
 
@@ -93,7 +94,7 @@ int run(const Options& options) {
   const BridgeConfig config = load_or_fail(Side::host, options.config_path, options.run_dir);
   start_logging(config.log_level);
   if (options.worker.empty()) return run_broker(config, options);
-  host::WorkerOptions worker{options.worker, options.domid, {}};
+  host::WorkerOptions worker{options.worker, options.domid, options.uuid, {}};
   for (const auto& text : options.listeners) {
     worker.listeners.push_back(host::parse_listener(text));
   }
@@ -118,6 +119,7 @@ int main(int argc, char** argv) {
   // An empty group keeps these out of --help: only the broker starts workers.
   app.add_option("--worker", options.worker)->group("");
   app.add_option("--domid", options.domid)->group("");
+  app.add_option("--uuid", options.uuid)->group("");
   app.add_option("--listener", options.listeners)->group("");
   app.footer(examples);
   try {

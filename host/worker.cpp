@@ -12,7 +12,9 @@
 #include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <optional>
 
+#include "bridge/channel/connect_door.hpp"
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
 #include "bridge/daemon/console_keeper.hpp"
@@ -53,7 +55,9 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   transport::XenStore store(executor, transport::default_xenstore_path(),
                             std::chrono::milliseconds(config.timeouts.xenstore_ms));
   Peer peer(executor, Role::host, options.guest, config);
+  peer.channels().set_peer_identity({options.domid, options.uuid});
   transport::UniqueFd control_socket;
+  std::optional<ConnectDoor> door;
   const std::string folder = config.run_dir + '/' + options.guest + '/';
   for (const ChannelConfig* channel : channels_for(config, options.guest)) {
     transport::UniqueFd listener;
@@ -65,6 +69,10 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   }
   for (const auto& inherited : options.listeners) {
     if (inherited.name == "control") control_socket.reset(inherited.fd);
+    if (inherited.name == connect_socket_name) {
+      door.emplace(executor, transport::UniqueFd(inherited.fd), peer.channels(),
+                   config.connect.numbers);
+    }
   }
   WorkerLink link(executor, store, peer, config, options.domid, options.guest);
   ConsoleKeeper console(executor, peer, transport::ConsoleEnd::host, config, true,
@@ -87,6 +95,7 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   });
   context.run();
   peer.end_session(ECONNRESET, "shutting down");
+  peer.channels().programs().end_all();
   return exit_ok;
 }
 

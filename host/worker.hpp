@@ -14,13 +14,14 @@ namespace xenlane::host {
 
 /// A listening socket handed down by the broker.
 struct InheritedListener {
-  std::string name;  ///< a channel's, or "control"
+  std::string name;  ///< a channel's, "control" or "connect"
   int fd;
 };
 
 struct WorkerOptions {
   std::string guest;
   transport::Domid domid = 0;
+  std::string uuid = {};  ///< of the guest's domain
   std::vector<InheritedListener> listeners;
 };
 

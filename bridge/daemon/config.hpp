@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bridge/channel/connect_request.hpp"
 #include "bridge/channel/name.hpp"
 #include "bridge/channel/run_as.hpp"
 #include "bridge/channel/target.hpp"
@@ -96,6 +97,12 @@ struct ConsoleConfig {
   std::uint32_t give_up_ms = 15000;  ///< without an answer
 };
 
+/// The connect socket.
+struct ConnectConfig {
+  mode_t mode = 0600;
+  ConnectNumbers numbers;  ///< "CONNECT 22" means which channel
+};
+
 struct Timeouts {
   std::uint32_t handshake_ms = 5000;
   std::uint32_t xenstore_ms = 5000;
@@ -116,6 +123,7 @@ struct BridgeConfig {
   VchanConfig vchan;
   LanesConfig lanes;
   ConsoleConfig console;
+  ConnectConfig connect;
   Timeouts timeouts;
   std::vector<ChannelConfig> channels;  ///< in the order of the files, disabled ones included
   std::string file;                     ///< the main file that was asked for, read or not

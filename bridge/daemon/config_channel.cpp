@@ -63,20 +63,6 @@ std::string read_lane(const toml::node& node, Draft& draft) {
   return wrong;
 }
 
-std::string read_mode(const toml::node& node, mode_t& mode) {
-  constexpr const char* wanted = "must be a text of octal digits from \"0000\" to \"0777\"";
-  const auto* text = node.as_string();
-  // A bare 660 would be a decimal number, and no mode anybody means.
-  if (text == nullptr || text->get().empty()) return wanted;
-  unsigned value = 0;
-  const std::string& digits = text->get();
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, value, 8);
-  if (error != std::errc{} || stop != end || value > 0777) return wanted;
-  mode = value;
-  return {};
-}
-
 /// A number, or a name looked up by `find`; -1 is no number, it means "leave as it is".
 template <typename Id, typename Find>
 std::string read_identity(const toml::node& node, const char* what, std::string& written, Id& id,
@@ -164,6 +150,20 @@ std::vector<std::string> check_together(const toml::table& table, const Draft& d
 }
 
 }  // namespace
+
+std::string read_mode(const toml::node& node, mode_t& mode) {
+  constexpr const char* wanted = "must be a text of octal digits from \"0000\" to \"0777\"";
+  const auto* text = node.as_string();
+  // A bare 660 would be a decimal number, and no mode anybody means.
+  if (text == nullptr || text->get().empty()) return wanted;
+  unsigned value = 0;
+  const std::string& digits = text->get();
+  const char* end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, value, 8);
+  if (error != std::errc{} || stop != end || value > 0777) return wanted;
+  mode = value;
+  return {};
+}
 
 std::string check_guest_glob(const std::string& glob) {
   if (glob.size() > guest_glob_bytes_max) {

@@ -16,6 +16,7 @@
 
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/config_channel.hpp"
+#include "bridge/daemon/config_connect.hpp"
 #include "bridge/daemon/config_reader.hpp"
 
 namespace xenlane::bridge {
@@ -256,8 +257,8 @@ void Loader::read_channels(const toml::node& node, const std::string& file) {
 }
 
 void Loader::read_tables(const toml::table& root, const std::string& file) {
-  static const std::vector<std::string> sections = {"daemon", "limits",  "vchan",
-                                                    "lanes",  "console", "timeouts"};
+  static const std::vector<std::string> sections = {"daemon",  "limits",   "vchan",  "lanes",
+                                                    "console", "timeouts", "connect"};
   for (auto&& [key, node] : root) {
     const std::string name(key.str());
     const auto line = static_cast<std::uint32_t>(key.source().begin.line);
@@ -271,7 +272,9 @@ void Loader::read_tables(const toml::table& root, const std::string& file) {
       const auto remember = [&](const std::string& setting, std::uint32_t at) {
         set_at_[name + "." + setting] = {file, at};
       };
-      for (Fault& fault : read_section(*table, name, keys_of(name), remember)) {
+      const auto keys =
+          name == "connect" ? connect_keys(*table, load_.config.connect) : keys_of(name);
+      for (Fault& fault : read_section(*table, name, keys, remember)) {
         add({file, fault.line}, Severity::error, Scope::daemon, std::move(fault.text));
       }
     } else {

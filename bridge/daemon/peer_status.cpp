@@ -139,6 +139,7 @@ json::object Peer::status() const {
     polling = describe(driver->poll_budget());
     counters["nudges"] = driver->counters().nudges;
   }
+  counters["connects_turned_away"] = channels_.turned_away();
   for (auto& [name, value] : usage()) counters[name] = std::move(value);
   if (const Mux* mux = session_.mux()) {
     const MuxCounters& mux_counters = mux->counters();

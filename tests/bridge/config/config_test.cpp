@@ -150,7 +150,7 @@ red = 1
           "x.toml:14: error: timeouts.retry_ms_min: must be a time such as 500, \"500ms\" or "
           "\"2s\", not true or false",
           "x.toml:15: error: unknown key 'colour'; known are daemon, limits, vchan, lanes, "
-          "console, timeouts, "
+          "console, timeouts, connect, "
           "channel"));
   EXPECT_TRUE(got.is_fatal());
 }
@@ -393,12 +393,11 @@ TEST_F(Config, CheckPrintsEveryDiagnosticAndASummary) {
   EXPECT_EQ(print_check(bad, stdout), exit_configuration);
   const std::string file = dir_ / "x.toml";
   std::fflush(stdout);
-  EXPECT_EQ(
-      testing::internal::GetCapturedStdout(),
-      file +
-          ":4: error: channel: unknown key 'colour'; known are name, end, lane, guest, mode, "
-          "owner, group, target, socket, proxy_protocol, exec_max, user\n" +
-          file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(),
+            file +
+                ":4: error: channel: unknown key 'colour'; known are name, end, lane, guest, mode, "
+                "owner, group, target, socket, proxy_protocol, exec_max, user\n" +
+                file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
   testing::internal::CaptureStdout();
   EXPECT_EQ(print_check(load(""), stdout), exit_ok);
   EXPECT_EQ(testing::internal::GetCapturedStdout(),
