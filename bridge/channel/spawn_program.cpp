@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 
 namespace xenlane::bridge {
 
@@ -19,6 +20,9 @@ constexpr rlim_t open_files_soft = 1024;
 
 /// close_range(2), Linux 5.11: of all descriptors, those that the program must not get.
 constexpr unsigned close_range_cloexec = 4;
+
+/// Of the kernel's sigset_t, 64 signals.
+constexpr std::size_t kernel_signal_set_bytes = 8;
 
 boost::system::error_code spawn_error(int error) {
   return {error, boost::system::generic_category()};
@@ -52,10 +56,13 @@ struct Child {
 };
 
 bool Child::set_signals() const {
-  struct sigaction usual {};
-  usual.sa_handler = SIG_DFL;
-  // Those that cannot be set (SIGKILL, the C library's own) are as they should be.
-  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &usual, nullptr);
+  // SIG_DFL without flags is all zeroes in the kernel's form of a sigaction, which is shorter than
+  // this. The C library's does not reach the signals that it keeps for itself, and one of those may
+  // be ignored since before this daemon. Those that cannot be set are as they should be.
+  constexpr std::byte usual[64]{};
+  for (int number = 1; number < NSIG; ++number) {
+    ::syscall(SYS_rt_sigaction, number, usual, nullptr, kernel_signal_set_bytes);
+  }
   sigset_t none;
   ::sigemptyset(&none);
   return ::sigprocmask(SIG_SETMASK, &none, nullptr) == 0;
