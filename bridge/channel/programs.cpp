@@ -195,6 +195,7 @@ void Programs::end_all() {
   }
   for (const auto& program : state_->running) {
     ::kill(-program->pid, SIGKILL);
+    ::kill(program->pid, SIGKILL);  // one that has only been forked leads no group yet
     siginfo_t ended{};
     ::waitid(P_PID, static_cast<id_t>(program->pid), &ended, WEXITED | WNOWAIT);
     program->reap();

@@ -169,11 +169,13 @@ TEST(Exec, NoMoreRunThanThereMayBe) {
 }
 
 TEST(Exec, ABrokenConnectionHangsUpItsWholeGroup) {
+  // The child is another program by the time that it says so, and has no trap of its parent's left.
   InGuest there(
-      "/bin/sh -c 'trap \"echo hung up >DIR/end; exit 0\" HUP; sleep 1000 & echo $! >DIR/child; "
-      "echo ready; wait'");
+      "/bin/sh -c 'trap \"echo hung up >DIR/end; exit 0\" HUP; "
+      "sh -c \"echo \\$\\$ >DIR/child; exec sleep 1000\" & echo ready; wait'");
   Client client(there.socket);
   ASSERT_TRUE(has_answer(client));
+  ASSERT_TRUE(eventually([&] { return pid_in(there.file("child")) != 0; }));
   const pid_t child = pid_in(there.file("child"));
   ASSERT_TRUE(runs(child));
   client.close();  // without having read the answer: that breaks it

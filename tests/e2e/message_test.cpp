@@ -202,6 +202,9 @@ TEST(Messages, BothSidesMustAgreeOnTheKind) {
   Messenger client(world.guest_socket("web", "org.test.out"));
   EXPECT_EQ(client.receive(), "");
   EXPECT_THAT(world.tool("web", {"status", "--json"}).out, HasSubstr("EPROTOTYPE"));
+  const Outcome tool = world.tool("web", {"connect", "org.test.out"});
+  EXPECT_EQ(tool.code, 2);
+  EXPECT_THAT(tool.err, HasSubstr("the channel carries messages"));
 }
 
 TEST(Messages, ProgramsHaveThemAsStandardInput) {
