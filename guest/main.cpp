@@ -12,6 +12,7 @@
 #include <csignal>
 
 #include "bridge/bench/service.hpp"
+#include "bridge/channel/connect_door.hpp"
 #include "bridge/channel/listener.hpp"
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
@@ -78,6 +79,8 @@ int run(const BridgeConfig& config, const std::optional<std::string>& config_pat
                      [&] { return peer.events_now(); });
   peer.set_events(&events);
   channels.apply(channels_for(config, ""));
+  ConnectDoor door(executor, files.listen(connect_socket_name, config.connect.mode),
+                   peer.channels(), config.connect.numbers);
   guest::GuestLink link(executor, store, peer, config);
   if (trouble) link.set_vchan_trouble(*trouble);
   const auto started = std::chrono::steady_clock::now();
@@ -96,6 +99,7 @@ int run(const BridgeConfig& config, const std::optional<std::string>& config_pat
                peer.channels().channels().size(), config.run_dir);
   context.run();
   peer.end_session(ECONNRESET, "shutting down");
+  peer.channels().programs().end_all();
   // A lane that was being closed takes its nodes in xenstore with it.
   transport::await_blocking_calls(closing_max);
   return exit_ok;

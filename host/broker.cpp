@@ -14,6 +14,7 @@
 #include <set>
 #include <tuple>
 
+#include "bridge/channel/connect_door.hpp"
 #include "bridge/channel/text.hpp"
 #include "bridge/daemon/live_channels.hpp"
 #include "bridge/daemon/negotiation.hpp"
@@ -41,6 +42,13 @@ constexpr std::array<milliseconds, 3> later_looks{milliseconds(200), millisecond
 
 /// A worker that ran this long is restarted without further delay.
 constexpr std::chrono::seconds good_run{1};
+
+/// What stands in /local/domain/N/vm is the uuid's own folder, "/vm/UUID".
+std::string uuid_of(const std::string& vm) {
+  const std::string uuid = vm.substr(vm.rfind('/') + 1);
+  const auto other = uuid.find_first_not_of("0123456789abcdefABCDEF-");
+  return other == std::string::npos ? uuid : std::string();
+}
 
 boost::system::error_code last_error() {
   return {errno, boost::system::generic_category()};
@@ -212,6 +220,8 @@ asio::awaitable<void> Broker::start_guest(Domid domid, Identity identity) {
   try {
     guest->listeners.emplace_back("control", guest->files->listen("control", 0600));
     guest->listeners.emplace_back("events", listen_for_events(*guest->files, config_));
+    guest->listeners.emplace_back(connect_socket_name,
+                                  guest->files->listen(connect_socket_name, config_.connect.mode));
   } catch (const StartFailure& failure) {
     spdlog::error("guest {}: not served: {}", guest->identity.name, failure.what);
     co_return;
@@ -266,7 +276,7 @@ boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest, int orders
   arguments.insert(arguments.end(), worker_.arguments.begin(), worker_.arguments.end());
   arguments.insert(arguments.end(),
                    {"--worker", guest.identity.name, "--domid", std::to_string(guest.domid),
-                    "--orders", std::to_string(orders)});
+                    "--uuid", uuid_of(guest.identity.uuid), "--orders", std::to_string(orders)});
   for (const auto& [name, listener] : guest.listeners) {
     arguments.insert(arguments.end(), {"--listener", fmt::format("{}={}", name, listener.get())});
   }

@@ -41,6 +41,7 @@ struct Options {
   bool check = false;
   std::string worker;
   transport::Domid domid = 0;
+  std::string uuid;
   int orders = -1;
   std::vector<std::string> listeners;
 };
@@ -117,7 +118,7 @@ int run(const Options& options) {
   BridgeConfig config = load_or_fail(Side::host, options.config_path, options.run_dir);
   start_logging(config.log_level);
   if (options.worker.empty()) return run_broker(config, options);
-  host::WorkerOptions worker{options.worker, options.domid, options.orders, {}};
+  host::WorkerOptions worker{options.worker, options.domid, options.uuid, options.orders, {}};
   for (const auto& text : options.listeners) {
     worker.listeners.push_back(host::parse_listener(text));
   }
@@ -142,6 +143,7 @@ int main(int argc, char** argv) {
   // An empty group keeps these out of --help: only the broker starts workers.
   app.add_option("--worker", options.worker)->group("");
   app.add_option("--domid", options.domid)->group("");
+  app.add_option("--uuid", options.uuid)->group("");
   app.add_option("--orders", options.orders)->group("");
   app.add_option("--listener", options.listeners)->group("");
   app.footer(examples);

@@ -12,7 +12,9 @@
 #include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <optional>
 
+#include "bridge/channel/connect_door.hpp"
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/server.hpp"
 #include "bridge/daemon/console_keeper.hpp"
@@ -55,14 +57,20 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   transport::XenStore store(executor, transport::default_xenstore_path(),
                             std::chrono::milliseconds(config.timeouts.xenstore_ms));
   Peer peer(executor, Role::host, options.guest, config);
+  peer.channels().set_peer_identity({options.domid, options.uuid});
   ServedChannels channels(peer.channels());
   OrderReceiver orders(transport::UniqueFd(options.orders), channels);
   orders.take_first();
   transport::UniqueFd control_socket;
   transport::UniqueFd events_socket;
+  std::optional<ConnectDoor> door;
   for (const auto& inherited : options.listeners) {
     if (inherited.name == "control") control_socket.reset(inherited.fd);
     if (inherited.name == "events") events_socket.reset(inherited.fd);
+    if (inherited.name == connect_socket_name) {
+      door.emplace(executor, transport::UniqueFd(inherited.fd), peer.channels(),
+                   config.connect.numbers);
+    }
   }
   EventServer events(executor, std::move(events_socket), "worker",
                      [&] { return peer.events_now(); });
@@ -89,6 +97,7 @@ int run_worker(const BridgeConfig& config, const WorkerOptions& options) {
   });
   context.run();
   peer.end_session(ECONNRESET, "shutting down");
+  peer.channels().programs().end_all();
   return exit_ok;
 }
 

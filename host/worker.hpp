@@ -14,14 +14,15 @@ namespace xenlane::host {
 
 /// A listening socket handed down by the broker, of the guest and not of a channel.
 struct InheritedListener {
-  std::string name;  ///< "control" or "events"
+  std::string name;  ///< "control", "events" or "connect"
   int fd;
 };
 
 struct WorkerOptions {
   std::string guest;
   transport::Domid domid = 0;
-  int orders = -1;  ///< the broker's orders (orders.hpp)
+  std::string uuid = {};  ///< of the guest's domain
+  int orders = -1;        ///< the broker's orders (orders.hpp)
   std::vector<InheritedListener> listeners;
 };
 

@@ -50,15 +50,19 @@ bool is_listed(const ChannelConfig& channel, const LocalUser& user) {
          std::ranges::any_of(user.groups, has_group);
 }
 
-bool may_open(const ChannelConfig& channel, const LocalUser& user) {
-  constexpr auto unset = static_cast<uid_t>(-1);
+bool may_write(const LocalUser& user, mode_t mode, uid_t owner, gid_t group) {
   if (user.uid == 0) return true;
-  const uid_t owner = channel.uid == unset ? ::geteuid() : channel.uid;
-  const gid_t group = channel.gid == static_cast<gid_t>(-1) ? ::getegid() : channel.gid;
-  if (user.uid == owner) return (channel.socket_mode & S_IWUSR) != 0;
+  if (user.uid == owner) return (mode & S_IWUSR) != 0;
   const bool is_member =
       user.gid == group || std::ranges::find(user.groups, group) != user.groups.end();
-  return (channel.socket_mode & (is_member ? S_IWGRP : S_IWOTH)) != 0;
+  return (mode & (is_member ? S_IWGRP : S_IWOTH)) != 0;
+}
+
+bool may_open(const ChannelConfig& channel, const LocalUser& user) {
+  const bool owner_set = channel.uid != static_cast<uid_t>(-1);
+  const bool group_set = channel.gid != static_cast<gid_t>(-1);
+  return may_write(user, channel.socket_mode, owner_set ? channel.uid : ::geteuid(),
+                   group_set ? channel.gid : ::getegid());
 }
 
 }  // namespace xenlane::bridge

@@ -27,8 +27,12 @@ pid_t pid_of_user(int socket);
 /// root always is, who could become any of them.
 bool is_listed(const ChannelConfig& channel, const LocalUser& user);
 
-/// Whether the permissions of the channel's socket let the user connect, as the kernel sees it:
-/// connecting needs write permission (unix(7)). What is not configured is the daemon's own.
+/// Whether the kernel would let the user connect to a socket file with that mode, owner and group:
+/// that takes permission to write (unix(7)). Root always may. Access control lists are not looked
+/// at.
+bool may_write(const LocalUser& user, mode_t mode, uid_t owner, gid_t group);
+
+/// The same for the socket that the channel will have. What is not configured is the daemon's own.
 bool may_open(const ChannelConfig& channel, const LocalUser& user);
 
 }  // namespace xenlane::bridge

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "bridge/channel/local_end.hpp"
 #include "bridge/channel/lone_end.hpp"
 #include "bridge/channel/raw_link.hpp"
 #include "bridge/daemon/config.hpp"

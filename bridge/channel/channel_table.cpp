@@ -35,7 +35,7 @@ ChannelTable::~ChannelTable() {
   for (const auto& channel : channels_) {
     if (channel->raw) channel->raw->close();
   }
-  for (auto& [id, joined] : connections_) joined.connection->close();
+  for (auto& [id, joined] : connections_) break_off(joined);
 }
 
 Channel* ChannelTable::find(const std::string& name) {
@@ -51,6 +51,7 @@ Mux* ChannelTable::mux_of(StreamId id) {
 void ChannelTable::raise_all() {
   if (accepts_held_ == 0) return;
   for (const auto& channel : channels_) channel->may_accept.raise();
+  for (transport::Signal* const visitor : visitors_) visitor->raise();
 }
 
 void ChannelTable::handle_session_up() {
@@ -75,7 +76,7 @@ void ChannelTable::handle_session_ended(int error, const std::string& reason) {
     --joined.channel->stats.open;
     end_badly(*joined.channel, {false, joined.pid, error, reason});
     publish("disconnected", *joined.channel, {{"reason", reason}});
-    joined.connection->close();
+    break_off(joined);
   }
   for (const auto& channel : channels_) {
     channel->waiting_remote.clear();
@@ -99,6 +100,7 @@ void ChannelTable::handle_event(const InputEvent& event) {
   } else if (const auto* accepted = std::get_if<Accepted>(&event)) {
     if (const auto found = connections_.find(accepted->id); found != connections_.end()) {
       found->second.answered = true;
+      greet(accepted->id);
     }
   } else if (const auto* refused = std::get_if<Refused>(&event)) {
     if (!connections_.contains(refused->id)) return;
@@ -156,7 +158,13 @@ void ChannelTable::break_stream(StreamId id, int error, const std::string& messa
   end_badly(*joined.channel, {false, joined.pid, error, message});
   const std::uint64_t held = untold_bytes(joined, joined.connection->held_bytes());
   if (held > 0) mux()->delivered(id, held);
-  joined.connection->close();
+  break_off(joined);
+}
+
+// What is local must not take it for a good end, as far as it can be told.
+void ChannelTable::break_off(const Joined& joined) {
+  joined.connection->abort();
+  if (joined.program) joined.program->hang_up();
 }
 
 SourceBytes ChannelTable::read_source(StreamId id, const transport::WritableSpans& to) {
@@ -178,7 +186,11 @@ SourceBytes ChannelTable::read_source(StreamId id, const transport::WritableSpan
       return {0, true};
     case Connection::ReadStatus::broken:
       mux()->reset(id, StreamError::broken);
-      break_stream(id, ECONNRESET, "the local program reset the connection");
+      break_stream(id, result.error,
+                   result.error == EMSGSIZE
+                       ? fmt::format("the local program sent a message of more than {} bytes",
+                                     message_bytes_max)
+                       : "the local program reset the connection");
       return {0, true};
   }
   return {0, true};
@@ -241,7 +253,10 @@ void ChannelTable::handle_reader_gone(StreamId id) {
 
 void ChannelTable::handle_broken(StreamId id, int error) {
   if (Mux* current = mux_of(id)) current->reset(id, StreamError::broken);
-  break_stream(id, error, fmt::format("writing to the local program: {}", std::strerror(error)));
+  break_stream(id, error,
+               error == EBADMSG
+                   ? "what came from the other side is no whole message"
+                   : fmt::format("writing to the local program: {}", std::strerror(error)));
   session_.wake();
 }
 
@@ -292,13 +307,14 @@ void ChannelTable::handle_open(const OpenRequested& open) {
     return refuse(EPROTOTYPE, "the channel's end here is of kind " +
                                   std::string(to_string(channel->config.end)));
   }
-  if (open.kind != SocketKind::stream) {
-    return refuse(EPROTOTYPE, "the channel's sockets here carry streams, not messages");
+  if (open.kind != channel->config.socket) {
+    return refuse(EPROTOTYPE, fmt::format("the channel's sockets are of kind {} here",
+                                          to_string(channel->config.socket)));
   }
   if (wants_port && channel->waiting_remote.size() >= port_waiting_max) {
     return refuse(EAGAIN, "too many unpaired connections");
   }
-  incoming_.emplace(open.id, Incoming{channel, {}, false, false});
+  incoming_.emplace(open.id, Incoming{channel, open.untrusted_uid, {}, false, false});
   if (wants_port) {
     mux()->accept(open.id);
     channel->waiting_remote.push_back(open.id);

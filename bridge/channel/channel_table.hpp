@@ -15,7 +15,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <deque>
+#include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -41,6 +43,12 @@ inline constexpr std::chrono::milliseconds raw_after{10000};
 
 /// How long the other side may take to accept or refuse a stream: its own dialling has dial_ms.
 inline constexpr std::chrono::milliseconds answer_wait_max{10000};
+
+/// What the host knows of its guest; a guest knows nothing of its host.
+struct PeerIdentity {
+  std::optional<transport::Domid> domid;
+  std::string uuid;
+};
 
 class ChannelTable final : public StreamOwner, private ConnectionOwner {
  public:
@@ -68,6 +76,23 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void set_down_reason(std::string reason) { down_reason_ = std::move(reason); }
   /// What connects to the built-in service; without it, channels that are dialled there refuse.
   void set_bench(Dialer::BuiltIn start) { dialer_.set_bench(std::move(start)); }
+  /// What targets are told of the peer besides its name.
+  void set_peer_identity(PeerIdentity identity) { identity_ = std::move(identity); }
+  /// The programs of exec targets.
+  Programs& programs() { return dialer_.programs(); }
+
+  // --- for connections that do not come over a channel's own socket (connect_door.hpp)
+  Channel* find(const std::string& name);
+  /// Until another connection may be made over the channel, or refused for want of a session; no
+  /// longer than `limit`. False: not within that, or there is no such channel any more.
+  boost::asio::awaitable<bool> await_room(std::string name, std::chrono::milliseconds limit);
+  /// As if it had been made over the channel's own socket; behind await_room().
+  void connect(Channel& channel, LocalEnd local);
+  /// Counts one that is not let in, and keeps the reason for the program that made it.
+  void turn_away(Channel* channel, pid_t pid, int error, std::string message);
+  /// Of those that were turned away, all.
+  std::uint64_t turned_away() const { return turned_away_; }
+
   /// Connections of channels whose configuration asks for the vchan lane.
   bool wants_vchan() const { return eager_ > 0; }
 
@@ -86,14 +111,17 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   struct Joined {
     std::shared_ptr<Connection> connection;
     Channel* channel;
-    pid_t pid;               ///< of the local program if it connected to us, else 0
-    bool eager = false;      ///< it is reason enough for a vchan
-    std::uint64_t told = 0;  ///< bytes to come out that the peer was told are delivered already
-    bool answered = true;    ///< false while the other side has neither accepted nor refused
+    pid_t pid;                  ///< of the local program if it connected to us, else 0
+    bool eager = false;         ///< it is reason enough for a vchan
+    std::uint64_t told = 0;     ///< bytes to come out that the peer was told are delivered already
+    bool answered = true;       ///< false while the other side has neither accepted nor refused
+    std::string greeting = {};  ///< sent when it accepts
+    std::shared_ptr<Program> program = {};  ///< that was started for this connection
   };
   /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
   struct Incoming {
     Channel* channel;
+    std::uint32_t untrusted_uid;
     ByteQueue early;
     bool finished = false;
     bool stopped = false;    ///< the peer reads no more
@@ -109,16 +137,19 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
 
   Mux* mux() { return session_.mux(); }
   Mux* mux_of(StreamId id);
-  Channel* find(const std::string& name);
   bool may_accept(const Channel& channel);
   void raise_all();
   void limit_session_wait();
   boost::asio::awaitable<void> accept_connections(std::shared_ptr<Channel> channel);
   boost::asio::awaitable<void> dial(StreamId id, Channel& channel, std::uint64_t session);
   bool accept_one(Channel& channel);
-  void handle_local_connection(Channel& channel, transport::UniqueFd socket);
   void handle_open(const OpenRequested& open);
-  void join(StreamId id, Channel& channel, transport::UniqueFd socket, pid_t pid);
+  void join(StreamId id, Channel& channel, LocalEnd local, std::shared_ptr<Program> program = {});
+  void join_incoming(StreamId id, LocalEnd local, ByteQueue first,
+                     std::shared_ptr<Program> program = {});
+  bool greet(StreamId id);
+  Caller caller_of(const Channel& channel, StreamId id, std::uint32_t untrusted_uid) const;
+  static void break_off(const Joined& joined);
   bool refuse_stranger(Channel& channel, int socket);
   void deliver_early(StreamId id, Incoming& stream, const transport::ReadableSpans& bytes);
   std::uint64_t untold_bytes(Joined& joined, std::uint64_t bytes);
@@ -126,7 +157,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   bool is_raw_now(const Channel& channel) const;
   bool may_become_raw(const Channel& channel) const;
   void limit_raw_wait();
-  void start_raw(Channel& channel, transport::UniqueFd socket);
+  void start_raw(Channel& channel, LocalEnd local);
   boost::asio::awaitable<void> run_raw(std::shared_ptr<Channel> channel, pid_t pid);
   // notices.cpp
   void publish(std::string_view kind, const Channel& channel,
@@ -134,12 +165,11 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   void tell_peer(const Channel& channel);
   void tell_peer_of_port(const Channel& channel);
   void handle_notice(const PeerNotices& notice);
-  void join_incoming(StreamId id, transport::UniqueFd socket, pid_t pid, ByteQueue first = {});
   void refuse_incoming(StreamId id, int error, const std::string& message);
   Joined part(StreamId id);
   void end_badly(Channel& channel, BadEnding ending);
   void pair_port(Channel& channel);
-  void wait_for_partner(Channel& channel, transport::UniqueFd socket);
+  void wait_for_partner(Channel& channel, LocalEnd local);
   void log_refusal(std::string_view untrusted_name, const std::string& why);
   void break_stream(StreamId id, int error, const std::string& message);
   void expect_answer(StreamId id);
@@ -155,7 +185,10 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::chrono::milliseconds answer_wait_limit_;
   std::vector<std::shared_ptr<Channel>> channels_;
   std::unordered_map<std::string, Channel*> by_name_;
-  std::size_t accepts_held_ = 0;  ///< channels whose next connection has to wait
+  std::size_t accepts_held_ = 0;  ///< channels, and visitors_, whose connection has to wait
+  std::list<transport::Signal*> visitors_;  ///< raised when one of them may go on
+  std::uint64_t turned_away_ = 0;
+  PeerIdentity identity_;
   std::unordered_map<StreamId, Joined> connections_;
   std::unordered_map<StreamId, Incoming> incoming_;
   std::uint64_t session_count_ = 0;

@@ -54,12 +54,21 @@ void ByteQueue::drop(std::size_t count) {
 }
 
 Connection::Connection(const boost::asio::any_io_executor& executor, transport::UniqueFd socket,
-                       StreamId id, ConnectionOwner& owner)
-    : socket_(executor, socket.release()), id_(id), owner_(&owner) {}
+                       StreamId id, ConnectionOwner& owner, SocketKind kind)
+    : socket_(executor, socket.release()), id_(id), owner_(&owner) {
+  if (kind == SocketKind::stream) return;
+  messages_ = std::make_unique<MessageState>();
+  // Without room for its credentials an empty message cannot be told from the end.
+  const int on = 1;
+  ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+  // The kernel takes a message whole, or not at all (EMSGSIZE).
+  widen_send_buffer(message_bytes_max);
+}
 
 Connection::ReadResult Connection::read_into(const transport::WritableSpans& to) {
   if (reading_over_ || owner_ == nullptr) return {ReadStatus::nothing_now};
   if (!first_.empty()) return take_first(to);
+  if (messages_) return read_message(to);
   IoVectors vectors(to);
   // No room for control data: descriptors that an application passes are closed by the kernel.
   const ssize_t got = ::recvmsg(socket_.native_handle(), &vectors.message, MSG_DONTWAIT);
@@ -116,6 +125,7 @@ void Connection::watch_hang_up() {
 }
 
 void Connection::deliver(const transport::ReadableSpans& bytes) {
+  if (messages_) return deliver_messages(bytes);
   std::size_t sent = 0;
   if (!writing_over_ && aside_.empty()) {
     IoVectors vectors(bytes);
@@ -164,6 +174,7 @@ void Connection::wait_writable() {
 }
 
 void Connection::flush() {
+  if (messages_) return flush_messages();
   std::size_t flushed = 0;
   while (!aside_.empty()) {
     const auto front = aside_.front();
@@ -189,6 +200,7 @@ void Connection::flush() {
 
 void Connection::finish_writing() {
   finish_wanted_ = true;
+  if (is_within_message()) return owner_->handle_broken(id_, EBADMSG);
   if (writing_over_ || !aside_.empty()) return;
   writing_over_ = true;
   ::shutdown(socket_.native_handle(), SHUT_WR);
@@ -209,8 +221,9 @@ void Connection::write_failed(int error) {
 void Connection::drop_output() {
   if (writing_over_) return;
   writing_over_ = true;
-  const std::size_t dropped = aside_.size();
-  aside_.drop(dropped);
+  const std::size_t dropped = held_bytes();
+  aside_.drop(aside_.size());
+  if (messages_) messages_->told = 0;
   if (dropped > 0) owner_->handle_delivered(id_, dropped);
   if (!finish_wanted_) owner_->handle_reader_gone(id_);
   close_if_done();
@@ -228,6 +241,18 @@ void Connection::close_if_done() {
   ConnectionOwner* owner = owner_;
   close();
   owner->handle_closed(id_);
+}
+
+void Connection::abort() {
+  // Of a Unix socket it changes nothing.
+  const linger at_once{1, 0};
+  ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close();
+}
+
+bool Connection::send_first(std::string_view bytes) {
+  return ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) ==
+         static_cast<ssize_t>(bytes.size());
 }
 
 void Connection::close() {

@@ -7,8 +7,10 @@
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "bridge/wire/frame.hpp"
@@ -31,7 +33,8 @@ class ConnectionOwner {
   virtual void handle_delivered(StreamId id, std::size_t bytes) = 0;
   /// The application reads no more.
   virtual void handle_reader_gone(StreamId id) = 0;
-  /// The application is there, and yet the kernel does not take its bytes: they are lost to it.
+  /// The application is there, and yet the kernel does not take its bytes: they are lost to it. Or
+  /// (EBADMSG) what the peer sent is no messages.
   /// The owner is to close() the connection.
   virtual void handle_broken(StreamId id, int error) = 0;
   /// Both directions are over and everything is flushed.
@@ -55,23 +58,33 @@ class ByteQueue {
   std::size_t head_ = 0;
 };
 
+/// What a connection of SocketKind::seqpacket has besides. In the stream each message has its size
+/// in front of it (docs/protocol.md, section 5.8).
+struct MessageState {
+  ByteQueue unsent;  ///< the rest of one message that the application sent, with its size
+  /// Of the bytes kept aside, so many at the front were told as delivered: those of a message that
+  /// has not come whole, or that the socket does not take.
+  std::size_t told = 0;
+};
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   enum class ReadStatus : std::uint8_t { bytes, nothing_now, ended, broken };
   struct ReadResult {
     ReadStatus status;
     std::uint32_t bytes = 0;
-    bool drained = false;  ///< the socket gave less than there was room for
+    bool drained = false;    ///< the socket gave less than there was room for
+    int error = ECONNRESET;  ///< errno value, when broken
   };
 
-  /// Takes over a connected, non-blocking stream socket. The owner must outlive the connection or
-  /// call close() first.
+  /// Takes over a connected, non-blocking socket of that kind. The owner must outlive the
+  /// connection or call close() first.
   Connection(const boost::asio::any_io_executor& executor, transport::UniqueFd socket, StreamId id,
-             ConnectionOwner& owner);
+             ConnectionOwner& owner, SocketKind kind = SocketKind::stream);
 
   StreamId id() const { return id_; }
-  /// Bytes kept aside because the application does not read.
-  std::size_t held_bytes() const { return aside_.size(); }
+  /// Bytes kept aside because the application does not read, and not told as delivered.
+  std::size_t held_bytes() const { return aside_.size() - (messages_ ? messages_->told : 0); }
 
   /// Reads what the socket has, at most to.size() bytes. `ended` is reported once; call
   /// close_if_done() when it has been dealt with.
@@ -93,6 +106,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close_if_done();
   /// Drops the socket and everything kept aside, without further calls to the owner.
   void close();
+  /// The same, and what is behind a TCP socket sees no clean end: it is reset.
+  void abort();
+  /// Writes a few bytes of our own ahead of all that is delivered. False when the socket does not
+  /// take them.
+  bool send_first(std::string_view bytes);
 
  private:
   ReadResult take_first(const transport::WritableSpans& to);
@@ -101,12 +119,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void write_failed(int error);
   void drop_output();
   void watch_hang_up();
+  ReadResult read_message(const transport::WritableSpans& to);
+  ReadResult receive_message();
+  void deliver_messages(const transport::ReadableSpans& bytes);
+  void flush_messages();
+  int send_message(std::size_t size);
+  bool is_within_message() const;
 
   boost::asio::posix::stream_descriptor socket_;
   StreamId id_;
   ConnectionOwner* owner_;
   ByteQueue aside_;
-  ByteQueue first_;  ///< read already, and not yet taken
+  ByteQueue first_;                         ///< read already, and not yet taken
+  std::unique_ptr<MessageState> messages_;  ///< null for streams
   bool reading_over_ = false;
   bool writing_over_ = false;
   bool finish_wanted_ = false;

@@ -71,6 +71,7 @@ bool ChannelTable::remove(const ChannelName& name) {
   channel->listener.close(ignored);
   channel->may_accept.raise();
   channel->waiting_local.clear();
+  raise_all();  // visitors may have waited for room here
   if (channel->raw) channel->raw->close();
   publish("channel-removed", *channel);
   tell_peer(*channel);

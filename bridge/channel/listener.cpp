@@ -43,7 +43,8 @@ struct TemporaryFile {
 }  // namespace
 
 boost::system::result<ListenerSocket, SocketError> listen_unix(const std::string& path, mode_t mode,
-                                                               uid_t uid, gid_t gid, int backlog) {
+                                                               uid_t uid, gid_t gid, int backlog,
+                                                               SocketKind kind) {
   if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos) {
     return socket_error(EINVAL, "listen on a path that is not absolute", path);
   }
@@ -58,7 +59,8 @@ boost::system::result<ListenerSocket, SocketError> listen_unix(const std::string
 
   ListenerSocket listener;
   listener.path = path;
-  listener.fd.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int type = kind == SocketKind::seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
+  listener.fd.reset(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.fd) return socket_error(errno, "make a socket", path);
 
   sockaddr_un address = {};

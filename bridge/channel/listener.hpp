@@ -10,6 +10,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "bridge/wire/frame.hpp"
 #include "transport/base/unique_fd.hpp"
 
 namespace xenlane::bridge {
@@ -25,7 +26,7 @@ struct SocketError {
   throw std::system_error(error.code, error.text);
 }
 
-/// A listening stream socket (close-on-exec, non-blocking) and the identity of its file.
+/// A listening socket (close-on-exec, non-blocking) and the identity of its file.
 struct ListenerSocket {
   transport::UniqueFd fd;
   std::string path;
@@ -36,8 +37,9 @@ struct ListenerSocket {
 /// Listens on `path` (absolute, at most unix_path_bytes_max bytes; its folder must exist). `uid`
 /// or `gid` of -1 leaves that as it is. A socket file in the way is replaced, even a live one; any
 /// other kind of file is left alone and reported as EEXIST.
-boost::system::result<ListenerSocket, SocketError> listen_unix(const std::string& path, mode_t mode,
-                                                               uid_t uid, gid_t gid, int backlog);
+boost::system::result<ListenerSocket, SocketError> listen_unix(
+    const std::string& path, mode_t mode, uid_t uid, gid_t gid, int backlog,
+    SocketKind kind = SocketKind::stream);
 
 /// Removes `path` if it still is the file that this daemon made, so that a successor's socket is
 /// spared. True when it was removed.

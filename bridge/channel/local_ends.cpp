@@ -23,6 +23,19 @@ namespace {
 constexpr std::chrono::milliseconds descriptor_retry{100};
 }  // namespace
 
+// Of the program at the other end as it was when it connected.
+LocalEnd LocalEnd::of(UniqueFd socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  LocalEnd local{std::move(socket)};
+  if (::getsockopt(local.socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
+    return local;
+  }
+  local.pid = credentials.pid;
+  local.uid = credentials.uid;
+  return local;
+}
+
 bool ChannelTable::may_accept(const Channel& channel) {
   Mux* current = mux();
   if (is_raw_now(channel)) return !channel.raw;
@@ -60,7 +73,7 @@ bool ChannelTable::accept_one(Channel& channel) {
   UniqueFd socket(
       ::accept4(channel.listener.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (socket) {
-    handle_local_connection(channel, std::move(socket));
+    connect(channel, LocalEnd::of(std::move(socket)));
   } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
     spdlog::warn("{}: cannot accept: {}; raise the limit on open files", channel.config.name.text(),
                  std::strerror(errno));
@@ -84,23 +97,54 @@ bool ChannelTable::refuse_stranger(Channel& channel, int socket) {
   return true;
 }
 
-void ChannelTable::handle_local_connection(Channel& channel, UniqueFd socket) {
-  if (refuse_stranger(channel, socket.get())) return;
-  if (is_raw_now(channel)) return start_raw(channel, std::move(socket));
+void ChannelTable::connect(Channel& channel, LocalEnd local) {
+  if (refuse_stranger(channel, local.socket.get())) return;
+  if (is_raw_now(channel)) return start_raw(channel, std::move(local));
   Mux* current = mux();
   if (current == nullptr) {
-    end_badly(channel, {true, pid_of_user(socket.get()), ENOTCONN,
+    end_badly(channel, {true, local.pid, ENOTCONN,
                         fmt::format("no session with {}: {}", peer_name_, down_reason_)});
     return;  // closes the socket
   }
+  const SocketKind kind = channel.config.socket;
+  if (!current->speaks(kind)) {
+    end_badly(channel, {true, local.pid, EPROTONOSUPPORT,
+                        fmt::format("{} speaks version {} of the protocol, in which there are no "
+                                    "messages; upgrade it",
+                                    peer_name_, current->version())});
+    return;
+  }
   if (session_.role() == Role::host && channel.config.end == EndKind::port) {
-    return wait_for_partner(channel, std::move(socket));
+    return wait_for_partner(channel, std::move(local));
   }
   const EndShape shape = channel.config.end == EndKind::port ? EndShape::port : EndShape::service;
-  const StreamId id = current->open(shape, channel.config.name.text());
-  const pid_t pid = pid_of_user(socket.get());
-  join(id, channel, std::move(socket), pid);
+  const StreamId id = current->open(shape, channel.config.name.text(), kind, local.uid);
+  join(id, channel, std::move(local));
   expect_answer(id);
+}
+
+asio::awaitable<bool> ChannelTable::await_room(std::string name, std::chrono::milliseconds limit) {
+  const auto alive = alive_;
+  const auto end = std::chrono::steady_clock::now() + limit;
+  for (;;) {
+    Channel* const channel = find(name);
+    if (channel == nullptr) co_return false;
+    if (may_accept(*channel)) co_return true;
+    const auto left = end - std::chrono::steady_clock::now();
+    if (left <= left.zero()) co_return false;
+    transport::Signal turn(executor_);
+    ++accepts_held_;
+    const auto place = visitors_.insert(visitors_.end(), &turn);
+    co_await turn.wait_for(left);
+    if (!*alive) co_return false;
+    visitors_.erase(place);
+    --accepts_held_;
+  }
+}
+
+void ChannelTable::turn_away(Channel* channel, pid_t pid, int error, std::string message) {
+  ++turned_away_;
+  if (channel != nullptr) end_badly(*channel, {true, pid, error, std::move(message)});
 }
 
 bool ChannelTable::awaits_answer(StreamId id) const {
@@ -148,28 +192,48 @@ void ChannelTable::refuse_unanswered() {
   }
 }
 
-void ChannelTable::join(StreamId id, Channel& channel, UniqueFd socket, pid_t pid) {
-  auto connection = std::make_shared<Connection>(executor_, std::move(socket), id,
-                                                 static_cast<ConnectionOwner&>(*this));
+void ChannelTable::join(StreamId id, Channel& channel, LocalEnd local,
+                        std::shared_ptr<Program> program) {
+  auto connection =
+      std::make_shared<Connection>(executor_, std::move(local.socket), id,
+                                   static_cast<ConnectionOwner&>(*this), channel.config.socket);
   const bool eager = channel.config.lane == LanePreference::vchan;
-  connections_.emplace(id, Joined{std::move(connection), &channel, pid, eager});
+  connections_.emplace(id, Joined{std::move(connection), &channel, local.pid, eager, 0, true,
+                                  std::move(local.greeting), std::move(program)});
   ++channel.stats.open;
   ++channel.stats.opened;
   if (eager) ++eager_;
-  publish("connected", channel, {{"pid", std::to_string(pid)}});
+  publish("connected", channel, {{"pid", std::to_string(local.pid)}});
   tell_peer_of_port(channel);
   if (channel.config.lane == LanePreference::console) mux()->set_weightless(id);
   // Whoever connects mostly writes next: try to read before waiting for news.
   handle_readable(id);
 }
 
-void ChannelTable::join_incoming(StreamId id, UniqueFd socket, pid_t pid, ByteQueue first) {
+// Nothing was delivered before, so it comes first. False when the connection is gone with it.
+bool ChannelTable::greet(StreamId id) {
+  Joined& joined = connections_.at(id);
+  const std::string greeting = std::exchange(joined.greeting, {});
+  if (greeting.empty() || joined.connection->send_first(greeting)) return true;
+  if (Mux* current = mux_of(id)) current->reset(id, StreamError::broken);
+  break_stream(id, EPIPE, "the local program did not wait for the answer");
+  return false;
+}
+
+void ChannelTable::join_incoming(StreamId id, LocalEnd local, ByteQueue first,
+                                 std::shared_ptr<Program> program) {
   auto node = incoming_.extract(id);
   Incoming& stream = node.mapped();
-  join(id, *stream.channel, std::move(socket), pid);
+  join(id, *stream.channel, std::move(local), std::move(program));
   const auto connection = connections_.at(id).connection;
-  connections_.at(id).told = stream.told;
   connection->put_first(std::move(first));
+  if (!greet(id)) {
+    if (stream.early.size() > stream.told) {
+      mux()->delivered(id, stream.early.size() - stream.told);
+    }
+    return;
+  }
+  connections_.at(id).told = stream.told;
   if (!stream.early.empty()) deliver(id, {stream.early.front(), {}});
   if (stream.finished && connections_.contains(id)) connection->finish_writing();
   // The peer may have ended the stream altogether while it waited for its partner.
@@ -186,19 +250,34 @@ void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& me
   session_.wake();
 }
 
+Caller ChannelTable::caller_of(const Channel& channel, StreamId id,
+                               std::uint32_t untrusted_uid) const {
+  return {channel.config.name.text(),
+          peer_name_,
+          identity_.domid,
+          identity_.uuid,
+          untrusted_uid,
+          fmt::format("{}-{}", to_hex(session_.id()), id)};
+}
+
 asio::awaitable<void> ChannelTable::dial(StreamId id, Channel& channel, std::uint64_t session) {
-  const Target target = *channel.config.target;
   const auto wanted = [this, alive = alive_, id, session] {
     return *alive && session == session_count_ && incoming_.contains(id) && mux_of(id) != nullptr;
   };
-  auto socket = co_await dialer_.dial(target, wanted);
-  if (!wanted()) co_return;
-  if (socket) {
+  const ChannelConfig& config = channel.config;
+  DialOrder order{*config.target,        config.socket,
+                  config.proxy_protocol, config.run_as,
+                  config.exec_max,       caller_of(channel, id, incoming_.at(id).untrusted_uid)};
+  auto dialled = co_await dialer_.dial(std::move(order), wanted);
+  if (!wanted()) {
+    if (dialled && dialled->program) dialled->program->hang_up();
+    co_return;
+  }
+  if (dialled) {
     mux()->accept(id);
-    join_incoming(id, std::move(*socket), 0);
+    join_incoming(id, LocalEnd{std::move(dialled->socket)}, {}, std::move(dialled->program));
   } else {
-    refuse_incoming(id, socket.error().value(),
-                    fmt::format("{}: {}", target.uri(), std::strerror(socket.error().value())));
+    refuse_incoming(id, dialled.error().error, dialled.error().text);
   }
 }
 

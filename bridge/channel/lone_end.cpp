@@ -19,13 +19,20 @@ constexpr std::size_t piece_bytes = 16 * 1024;
 
 }  // namespace
 
-LoneEnd::LoneEnd(const boost::asio::any_io_executor& executor, transport::UniqueFd socket,
+LoneEnd::LoneEnd(const boost::asio::any_io_executor& executor, LocalEnd local, Keeps keeps,
                  std::uint64_t bytes_max)
-    : socket_(executor, socket.release()), bytes_max_(bytes_max) {}
+    : socket_(executor, local.socket.release()),
+      local_(std::move(local)),
+      keeps_(keeps),
+      bytes_max_(bytes_max) {}
 
 void LoneEnd::start(std::function<void()> gone) {
   gone_ = std::move(gone);
-  read();
+  if (keeps_ == Keeps::all_unread) {
+    wait_gone();
+  } else {
+    read();
+  }
 }
 
 bool LoneEnd::has_gone() {
@@ -34,10 +41,15 @@ bool LoneEnd::has_gone() {
   return (poll.revents & POLLHUP) != 0;
 }
 
+bool LoneEnd::has_unread() {
+  std::byte byte{};
+  return ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 void LoneEnd::read() {
   std::array<std::byte, piece_bytes> piece;
   for (;;) {
-    const bool keeps = bytes_max_ > 0;
+    const bool keeps = keeps_ == Keeps::bytes;
     const std::size_t room = keeps ? bytes_max_ - bytes_.size() : piece.size();
     // What it says beyond that waits in its own socket.
     if (room == 0) return;
@@ -62,7 +74,7 @@ void LoneEnd::read() {
 // once it has gone altogether.
 void LoneEnd::wait_gone() {
   if (!bytes_.empty()) return;
-  if (has_gone()) {
+  if (has_gone() && !has_unread()) {
     // The owner may drop its share of this from within.
     const auto self = shared_from_this();
     boost::asio::post(socket_.get_executor(), [self] {
@@ -78,12 +90,9 @@ void LoneEnd::wait_gone() {
 
 std::pair<bool, LoneEnd::Parts> LoneEnd::take() {
   gone_ = nullptr;
-  bool has_word = !bytes_.empty() || !has_gone();
-  if (!has_word) {
-    std::byte byte{};
-    has_word = ::recv(socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-  }
-  return {has_word, Parts{transport::UniqueFd(socket_.release()), std::move(bytes_)}};
+  const bool has_word = !bytes_.empty() || !has_gone() || has_unread();
+  local_.socket.reset(socket_.release());
+  return {has_word, Parts{std::move(local_), std::move(bytes_)}};
 }
 
 }  // namespace xenlane::bridge

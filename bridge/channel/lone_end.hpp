@@ -9,23 +9,29 @@
 #include <memory>
 
 #include "bridge/channel/connection.hpp"
-#include "transport/base/unique_fd.hpp"
+#include "bridge/channel/local_end.hpp"
 
 namespace xenlane::bridge {
 
 class LoneEnd : public std::enable_shared_from_this<LoneEnd> {
  public:
-  /// Takes over a connected socket that does not block. Of what comes `bytes_max` bytes are kept;
-  /// with 0 everything is thrown away.
-  LoneEnd(const boost::asio::any_io_executor& executor, transport::UniqueFd socket,
+  /// What becomes of what the program says.
+  enum class Keeps : std::uint8_t {
+    bytes,       ///< so many are read and kept, and the rest left in the socket
+    nothing,     ///< all is read and thrown away
+    all_unread,  ///< all is left in the socket
+  };
+
+  /// Takes over a connected socket that does not block. `bytes_max` is for Keeps::bytes.
+  LoneEnd(const boost::asio::any_io_executor& executor, LocalEnd local, Keeps keeps,
           std::uint64_t bytes_max);
 
   /// `gone` is called once if the program leaves and there is nothing of its to be delivered.
   void start(std::function<void()> gone);
 
   struct Parts {
-    transport::UniqueFd socket;
-    ByteQueue bytes;  ///< that were read from it
+    LocalEnd local;
+    ByteQueue bytes;  ///< that were read from its socket
   };
   /// Ends the waiting. False in `first` when the program has left without a word.
   std::pair<bool, Parts> take();
@@ -34,8 +40,11 @@ class LoneEnd : public std::enable_shared_from_this<LoneEnd> {
   void read();
   void wait_gone();
   bool has_gone();
+  bool has_unread();
 
   boost::asio::posix::stream_descriptor socket_;
+  LocalEnd local_;  ///< but for its socket
+  Keeps keeps_;
   std::uint64_t bytes_max_;
   ByteQueue bytes_;
   std::function<void()> gone_;

@@ -2,17 +2,18 @@
 // says is kept or not.
 #include <algorithm>
 
-#include "bridge/channel/access.hpp"
 #include "bridge/channel/channel_table.hpp"
 
 namespace xenlane::bridge {
 
-using transport::UniqueFd;
-
-void ChannelTable::wait_for_partner(Channel& channel, UniqueFd socket) {
+void ChannelTable::wait_for_partner(Channel& channel, LocalEnd local) {
   const ChannelConfig& config = channel.config;
-  const auto lone = std::make_shared<LoneEnd>(executor_, std::move(socket),
-                                              config.cache_buffers ? config.guest_byte_limit : 0);
+  // Messages are left where they are whole.
+  const auto keeps = !config.cache_buffers                    ? LoneEnd::Keeps::nothing
+                     : config.socket == SocketKind::seqpacket ? LoneEnd::Keeps::all_unread
+                                                              : LoneEnd::Keeps::bytes;
+  const auto lone =
+      std::make_shared<LoneEnd>(executor_, std::move(local), keeps, config.guest_byte_limit);
   channel.waiting_local.push_back(lone);
   pair_port(channel);
   if (std::ranges::find(channel.waiting_local, lone) == channel.waiting_local.end()) return;
@@ -36,8 +37,7 @@ void ChannelTable::pair_port(Channel& channel) {
     if (!has_word) continue;
     const StreamId remote = channel.waiting_remote.front();
     channel.waiting_remote.pop_front();
-    const pid_t pid = pid_of_user(parts.socket.get());
-    join_incoming(remote, std::move(parts.socket), pid, std::move(parts.bytes));
+    join_incoming(remote, std::move(parts.local), std::move(parts.bytes));
   }
   raise_all();
 }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 
-#include "bridge/channel/access.hpp"
 #include "bridge/channel/channel_table.hpp"
 #include "transport/base/spawn.hpp"
 #include "transport/console/raw_opener.hpp"
@@ -13,7 +12,6 @@
 namespace xenlane::bridge {
 
 namespace asio = boost::asio;
-using transport::UniqueFd;
 
 void ChannelTable::limit_raw_wait() {
   raw_wait_.expires_after(raw_after);
@@ -36,11 +34,11 @@ bool ChannelTable::may_become_raw(const Channel& channel) const {
   return !channel.config.console.empty() && !was_up_ && !raw_due_;
 }
 
-void ChannelTable::start_raw(Channel& channel, UniqueFd socket) {
+void ChannelTable::start_raw(Channel& channel, LocalEnd local) {
   const auto owned =
       std::ranges::find_if(channels_, [&](const auto& other) { return other.get() == &channel; });
-  const pid_t pid = pid_of_user(socket.get());
-  channel.raw = std::make_shared<RawLink>(executor_, std::move(socket));
+  const pid_t pid = local.pid;
+  channel.raw = std::make_shared<RawLink>(executor_, std::move(local.socket), local.greeting);
   asio::co_spawn(executor_, run_raw(*owned, pid), transport::or_throw);
 }
 

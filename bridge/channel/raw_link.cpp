@@ -27,9 +27,11 @@ bool would_block(int error) {
 
 }  // namespace
 
-RawLink::RawLink(const asio::any_io_executor& executor, transport::UniqueFd client)
+RawLink::RawLink(const asio::any_io_executor& executor, transport::UniqueFd client,
+                 std::string greeting)
     : executor_(executor),
       client_(executor, client.release()),
+      greeting_(std::move(greeting)),
       device_(executor),
       over_(executor) {}
 
@@ -78,6 +80,7 @@ asio::awaitable<RawLink::Ending> RawLink::run(Open open, std::chrono::millisecon
   const auto self = shared_from_this();
   if (!co_await open_device(std::move(open), deadline)) co_return ending_;
   ending_.opened = true;
+  if (!co_await write_all(client_, greeting_.data(), greeting_.size())) end(0, "");
   asio::co_spawn(executor_, carry_out(), transport::or_throw);
   asio::co_spawn(executor_, carry_in(), transport::or_throw);
   while (!is_over_) co_await over_.wait();

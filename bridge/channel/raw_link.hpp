@@ -28,8 +28,10 @@ class RawLink : public std::enable_shared_from_this<RawLink> {
  public:
   using Open = std::function<boost::system::result<transport::UniqueFd>()>;
 
-  /// Takes over a connected socket that does not block.
-  RawLink(const boost::asio::any_io_executor& executor, transport::UniqueFd client);
+  /// Takes over a connected socket that does not block. `greeting` is what the program is told once
+  /// the device is open; short.
+  RawLink(const boost::asio::any_io_executor& executor, transport::UniqueFd client,
+          std::string greeting = {});
 
   /// What ended the link; nothing when the local program did.
   struct Ending {
@@ -57,6 +59,7 @@ class RawLink : public std::enable_shared_from_this<RawLink> {
 
   boost::asio::any_io_executor executor_;
   Descriptor client_;
+  std::string greeting_;
   Descriptor device_;
   transport::Signal over_;
   bool is_over_ = false;

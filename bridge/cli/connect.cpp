@@ -102,6 +102,11 @@ Answer<const json::object*> pick_channel(const json::object& bridge, const Wante
                                   "the channel has no socket on this side; connect to it on the "
                                   "other side")};
     }
+    if (json_text(*channel, "kind") == "seqpacket") {
+      return {nullptr, refused_by(wanted, exit_usage,
+                                  "the channel carries messages, which stdin and stdout do not "
+                                  "keep apart; use a program that opens a SOCK_SEQPACKET socket")};
+    }
     return {channel, {}};
   }
   const auto near = near_names(wanted.name, names);

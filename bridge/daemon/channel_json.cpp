@@ -70,6 +70,12 @@ json::object channel_to_json(const ChannelConfig& channel) {
     if (!out.contains("groups")) out["groups"] = json::array();
     out["groups"].as_array().push_back(gid);
   }
+  if (channel.socket != SocketKind::stream) out["socket"] = to_string(channel.socket);
+  if (channel.proxy_protocol) out["proxy_protocol"] = true;
+  if (channel.target && channel.target->kind() == TargetKind::exec) {
+    out["exec_max"] = channel.exec_max;
+    if (channel.run_as) out["user"] = channel.run_as->name;
+  }
   if (channel.end == EndKind::port) {
     out["cache_buffers"] = channel.cache_buffers;
     out["byte_limit"] = channel.byte_limit;

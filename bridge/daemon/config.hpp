@@ -12,9 +12,12 @@
 #include <string_view>
 #include <vector>
 
+#include "bridge/channel/connect_request.hpp"
 #include "bridge/channel/name.hpp"
+#include "bridge/channel/run_as.hpp"
 #include "bridge/channel/target.hpp"
 #include "bridge/session/lane_policy.hpp"
+#include "bridge/wire/frame.hpp"
 #include "bridge/wire/limits.hpp"
 
 namespace xenlane::bridge {
@@ -48,6 +51,8 @@ enum class LanePreference {
 inline constexpr std::uint64_t port_bytes_default = 64 * 1024;
 /// Users, and groups, that one channel names.
 inline constexpr std::size_t channel_users_max = 256;
+/// Processes of one exec channel at a time, unless it is configured.
+inline constexpr std::uint32_t exec_max_default = 64;
 
 struct ChannelConfig {
   ChannelName name;
@@ -73,7 +78,11 @@ struct ChannelConfig {
   std::uint64_t byte_limit = port_bytes_default;
   std::uint64_t guest_byte_limit = port_bytes_default;
   SourceLocation where = {};
-  std::string error = {};  ///< not empty: the channel is disabled, and why
+  std::string error = {};                  ///< not empty: the channel is disabled, and why
+  SocketKind socket = SocketKind::stream;  ///< of the listening socket, or of what is dialled
+  bool proxy_protocol = false;             ///< unix and tcp targets are told who asks
+  std::uint32_t exec_max = exec_max_default;
+  std::optional<RunAs> run_as = {};  ///< exec: another user than the daemon's
 
   friend bool operator==(const ChannelConfig&, const ChannelConfig&) = default;
 };
@@ -117,6 +126,12 @@ struct ConsoleConfig {
   std::uint32_t give_up_ms = 15000;  ///< without an answer
 };
 
+/// The connect socket.
+struct ConnectConfig {
+  mode_t mode = 0600;
+  ConnectNumbers numbers;  ///< "CONNECT 22" means which channel
+};
+
 struct Timeouts {
   std::uint32_t handshake_ms = 5000;
   std::uint32_t xenstore_ms = 5000;
@@ -140,6 +155,7 @@ struct BridgeConfig {
   VchanConfig vchan;
   LanesConfig lanes;
   ConsoleConfig console;
+  ConnectConfig connect;
   Timeouts timeouts;
   std::vector<ChannelConfig> channels;  ///< in the order of the files, disabled ones included
   std::vector<Denial> denials;          ///< in the order of the files

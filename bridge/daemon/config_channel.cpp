@@ -9,6 +9,7 @@
 #include "bridge/channel/domain_part.hpp"
 #include "bridge/daemon/config_identity.hpp"
 #include "bridge/daemon/config_reader.hpp"
+#include "bridge/daemon/config_target.hpp"
 
 namespace xenlane::bridge::config_detail {
 namespace {
@@ -19,8 +20,7 @@ constexpr std::size_t guest_glob_bytes_max = 128;
 struct Draft {
   std::optional<ChannelName> name;
   std::optional<EndKind> end;
-  std::optional<Target> target;
-  bool has_target = false;
+  TargetDraft target;
   bool has_socket_keys = false;
   bool has_port_keys = false;
   bool has_mode = false;
@@ -87,17 +87,6 @@ std::string read_lane(const toml::node& node, Draft& draft) {
   return wrong;
 }
 
-std::string read_target(const toml::node& node, Draft& draft) {
-  draft.has_target = true;
-  std::string text;
-  std::string wrong = read_text(node, text);
-  if (!wrong.empty()) return wrong;
-  auto target = Target::parse(text);
-  if (!target) return target.error().text;
-  draft.target = *target;
-  return {};
-}
-
 /// Names and numbers of users or groups.
 template <typename Id, typename Read>
 std::string read_identities(const toml::node& node, const char* what, std::vector<Id>& ids,
@@ -129,9 +118,8 @@ std::vector<Key> use_keys(Draft& draft) {
   };
   constexpr std::uint64_t kib = 1024;
   const auto limit = [of, &draft](std::uint64_t& bytes) {
-    return of(draft.has_port_keys, [&bytes](const toml::node& n) {
-      return read_bytes(n, 4 * kib, kib * kib, bytes);
-    });
+    return of(draft.has_port_keys,
+              [&bytes](const toml::node& n) { return read_bytes(n, 4 * kib, kib * kib, bytes); });
   };
   return {
       {"console", [&draft](const toml::node& n) { return read_path(n, draft.console); }},
@@ -163,7 +151,6 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
   std::vector<Key> keys = {
       {"name", [&draft](const toml::node& n) { return read_name(n, draft); }},
       {"end", [&draft](const toml::node& n) { return read_end(n, draft); }},
-      {"target", [&draft](const toml::node& n) { return read_target(n, draft); }},
       {"lane", [&draft](const toml::node& n) { return read_lane(n, draft); }},
       {"guest",
        [&draft, side](const toml::node& n) -> std::string {
@@ -187,6 +174,7 @@ std::vector<Key> channel_keys(Draft& draft, Side side) {
   };
   std::vector<Key> more = use_keys(draft);
   std::move(more.begin(), more.end(), std::back_inserter(keys));
+  for (Key& key : target_keys(draft.target)) keys.push_back(std::move(key));
   return keys;
 }
 
@@ -198,14 +186,8 @@ std::vector<std::string> check_together(const toml::table& table, const Draft& d
     faults.emplace_back(
         "channel: 'end' is missing; it is \"listen\", \"dial\", \"port\", \"raw\" or \"deny\"");
   }
-  if (draft.end == EndKind::dial && !draft.has_target) {
-    faults.emplace_back(
-        "channel: end = \"dial\" needs a target, as in "
-        "target = \"unix:/absolute/path\"");
-  }
-  if (draft.end && draft.end != EndKind::dial && draft.has_target) {
-    faults.push_back(fmt::format("channel: 'target' is only for end = \"dial\", not for \"{}\"",
-                                 to_string(*draft.end)));
+  for (std::string& fault : check_target(draft.target, draft.end)) {
+    faults.push_back(std::move(fault));
   }
   if (draft.end == EndKind::raw && side == Side::host && draft.console.empty()) {
     faults.emplace_back(
@@ -236,6 +218,20 @@ Denial read_denial(const toml::table& table, const Draft& draft, const SourceLoc
 }
 
 }  // namespace
+
+std::string read_mode(const toml::node& node, mode_t& mode) {
+  constexpr const char* wanted = "must be a text of octal digits from \"0000\" to \"0777\"";
+  const auto* text = node.as_string();
+  // A bare 660 would be a decimal number, and no mode anybody means.
+  if (text == nullptr || text->get().empty()) return wanted;
+  unsigned value = 0;
+  const std::string& digits = text->get();
+  const char* end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, value, 8);
+  if (error != std::errc{} || stop != end || value > 0777) return wanted;
+  mode = value;
+  return {};
+}
 
 std::string check_guest_glob(const std::string& glob) {
   if (glob.size() > guest_glob_bytes_max) {
@@ -278,7 +274,7 @@ ChannelRead read_channel(const toml::table& table, const std::string& file, Side
   }
   ChannelConfig channel{*draft.name};
   channel.end = draft.end.value_or(EndKind::listen);
-  channel.target = draft.target;
+  draft.target.apply(channel);
   channel.guest = draft.guest;
   // With a list of who may use it, the list is the door and the permissions need not be.
   const bool is_listed = !draft.users.empty() || !draft.groups.empty();

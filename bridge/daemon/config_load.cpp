@@ -15,6 +15,7 @@
 
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/config_channel.hpp"
+#include "bridge/daemon/config_connect.hpp"
 #include "bridge/daemon/config_reader.hpp"
 #include "bridge/daemon/config_section.hpp"
 
@@ -108,8 +109,9 @@ void Loader::read_tables(const toml::table& root, const std::string& file) {
       const auto remember = [&](const std::string& setting, std::uint32_t at) {
         set_at_[name + "." + setting] = {file, at};
       };
-      for (Fault& fault :
-           read_section(*table, name, section_keys(name, load_.config, side_), remember)) {
+      const auto keys = name == "connect" ? connect_keys(*table, load_.config.connect)
+                                          : section_keys(name, load_.config, side_);
+      for (Fault& fault : read_section(*table, name, keys, remember)) {
         add({file, fault.line}, Severity::error, Scope::daemon, std::move(fault.text));
       }
     } else {

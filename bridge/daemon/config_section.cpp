@@ -139,8 +139,8 @@ std::vector<Key> console_keys(ConsoleConfig& console, Side side) {
 }  // namespace
 
 const std::vector<std::string>& section_names() {
-  static const std::vector<std::string> names = {"daemon", "limits",  "vchan",
-                                                 "lanes",  "console", "timeouts"};
+  static const std::vector<std::string> names = {"daemon",  "limits",   "vchan",  "lanes",
+                                                 "console", "timeouts", "connect"};
   return names;
 }
 

@@ -34,9 +34,9 @@ std::string ListenerFiles::path_of(std::string_view name) const {
   return folder_ + '/' + std::string(name);
 }
 
-transport::UniqueFd ListenerFiles::listen(std::string_view name, mode_t mode, uid_t uid,
-                                          gid_t gid) {
-  auto socket = listen_unix(path_of(name), mode, uid, gid, listen_backlog);
+transport::UniqueFd ListenerFiles::listen(std::string_view name, mode_t mode, uid_t uid, gid_t gid,
+                                          SocketKind kind) {
+  auto socket = listen_unix(path_of(name), mode, uid, gid, listen_backlog, kind);
   if (!socket) {
     const bool forbidden = socket.error().code == std::errc::permission_denied;
     throw StartFailure{forbidden ? exit_not_permitted : exit_broken, socket.error().text};
@@ -78,7 +78,8 @@ transport::UniqueFd listen(ListenerFiles& files, ChannelConfig& channel) {
   if (!has_listener(channel)) return {};
   const std::string& name = channel.name.text();
   try {
-    auto listener = files.listen(name, channel.socket_mode, channel.uid, channel.gid);
+    auto listener =
+        files.listen(name, channel.socket_mode, channel.uid, channel.gid, channel.socket);
     if (!channel.link.empty()) files.link(name, channel.link);
     return listener;
   } catch (const StartFailure& failure) {

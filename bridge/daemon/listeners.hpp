@@ -32,7 +32,8 @@ class ListenerFiles {
   /// Throws StartFailure with the path in its text. Owner and group are the daemon's unless given.
   /// One of that name that was made before is replaced in one step.
   transport::UniqueFd listen(std::string_view name, mode_t mode, uid_t uid = static_cast<uid_t>(-1),
-                             gid_t gid = static_cast<gid_t>(-1));
+                             gid_t gid = static_cast<gid_t>(-1),
+                             SocketKind kind = SocketKind::stream);
   /// Makes `path` a symbolic link to the socket `name`, in one step. Another link there is
   /// replaced, anything else is left alone: then, or on another failure, throws StartFailure.
   void link(std::string_view name, const std::string& path);

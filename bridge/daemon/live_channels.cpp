@@ -11,7 +11,8 @@ namespace {
 /// Whether the socket of `before` will do for `after` as it is.
 bool same_socket(const ChannelConfig& before, const ChannelConfig& after) {
   return before.end == after.end && before.socket_mode == after.socket_mode &&
-         before.uid == after.uid && before.gid == after.gid && before.link == after.link;
+         before.uid == after.uid && before.gid == after.gid && before.socket == after.socket &&
+         before.link == after.link;
 }
 
 }  // namespace

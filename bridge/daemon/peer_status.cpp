@@ -42,6 +42,7 @@ json::object describe(const Channel& channel, const std::string& peer) {
   json::object out;
   out["name"] = config.name.text();
   out["end"] = to_string(config.end);
+  out["kind"] = to_string(config.socket);
   out["socket"] = channel.socket_path.empty() ? json::value() : json::value(channel.socket_path);
   out["target"] = config.target ? json::value(config.target->uri()) : json::value();
   out["console"] = nullptr;
@@ -152,6 +153,7 @@ json::object Peer::status() const {
     polling = describe(driver->poll_budget());
     counters["nudges"] = driver->counters().nudges;
   }
+  counters["connects_turned_away"] = channels_.turned_away();
   for (auto& [name, value] : usage()) counters[name] = std::move(value);
   if (const Mux* mux = session_.mux()) {
     const MuxCounters& mux_counters = mux->counters();

@@ -140,6 +140,10 @@ concept StreamFrame = requires(const F& frame) {
 
 }  // namespace
 
+std::string_view to_string(SocketKind kind) {
+  return kind == SocketKind::seqpacket ? "seqpacket" : "stream";
+}
+
 std::string_view to_string(StreamError error) {
   switch (error) {
     case StreamError::cancelled:

@@ -47,6 +47,8 @@ enum class SocketKind : std::uint8_t {
   seqpacket = 1,  ///< each message has its length in front of it (message_framing.hpp)
 };
 
+std::string_view to_string(SocketKind kind);
+
 /// The user id that OPEN has when its sender does not know or say whose connection it is: what the
 /// kernel too takes for "none".
 inline constexpr std::uint32_t uid_unknown = 0xFFFFFFFF;

@@ -29,8 +29,8 @@ void zeros(Store& store) {
 void open_of_shape_2(Store& store) {
   send_one(store, open_frame(1, echo_channel, 2, 0));
 }
-void open_of_kind_1(Store& store) {
-  send_one(store, open_frame(1, echo_channel, 0, 1));
+void open_of_kind_2(Store& store) {
+  send_one(store, open_frame(1, echo_channel, 0, 2));
 }
 void open_name_size_lies(Store& store) {
   Bytes frame = open_frame(1, echo_channel);
@@ -110,7 +110,7 @@ constexpr Way ways[] = {
     {"reset-of-stream-0", "RESET of stream 0", header<8, 4, 0>, Verdict::ends, names_none},
     {"open-of-shape-2", "OPEN of a shape that does not exist", open_of_shape_2, Verdict::ends,
      "OPEN: unknown shape"},
-    {"open-of-kind-1", "OPEN of a socket kind that does not exist", open_of_kind_1, Verdict::ends,
+    {"open-of-kind-2", "OPEN of a socket kind that does not exist", open_of_kind_2, Verdict::ends,
      "OPEN: unknown socket kind"},
     {"open-name-size-65535", "OPEN whose name is longer than its frame", open_name_size_lies,
      Verdict::ends, "OPEN: name length differs from the payload"},

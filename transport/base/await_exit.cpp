@@ -22,7 +22,7 @@ constexpr std::chrono::milliseconds look_interval{100};
 
 }  // namespace
 
-asio::awaitable<int> await_exit(asio::any_io_executor executor, pid_t pid) {
+asio::awaitable<void> await_end(asio::any_io_executor executor, pid_t pid) {
   constexpr auto token = asio::as_tuple(asio::use_awaitable);
   std::optional<asio::posix::stream_descriptor> ended;
   // Readable once the process has ended (pidfd_open(2)).
@@ -32,9 +32,10 @@ asio::awaitable<int> await_exit(asio::any_io_executor executor, pid_t pid) {
   asio::steady_timer timer(executor);
   for (;;) {
     // To be woken is no proof: Asio gives news of a descriptor that has just been closed to the one
-    // that was opened next (it reuses what it knew it by). So look, and never wait in waitpid.
-    int status = 0;
-    if (::waitpid(pid, &status, WNOHANG) != 0) co_return status;
+    // that was opened next (it reuses what it knew it by). So look, and never wait in waitid.
+    siginfo_t info{};
+    const int found = ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT);
+    if (found != 0 || info.si_pid != 0) co_return;
     if (ended) {
       co_await ended->async_wait(asio::posix::descriptor_base::wait_read, token);
     } else {
@@ -42,6 +43,13 @@ asio::awaitable<int> await_exit(asio::any_io_executor executor, pid_t pid) {
       co_await timer.async_wait(token);
     }
   }
+}
+
+asio::awaitable<int> await_exit(asio::any_io_executor executor, pid_t pid) {
+  co_await await_end(executor, pid);
+  int status = 0;
+  ::waitpid(pid, &status, WNOHANG);
+  co_return status;
 }
 
 }  // namespace xenlane::transport

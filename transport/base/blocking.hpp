@@ -21,7 +21,16 @@ namespace xenlane::transport {
 /// Threads that may be under way or stuck at once; past that a call fails as if timed out.
 inline constexpr int blocking_calls_max = 4;
 
+/// The same for looking up hosts' names, which are counted apart: a name server that does not
+/// answer must not keep lanes from being made.
+inline constexpr int lookups_max = 16;
+
 inline std::atomic<int>& blocking_calls_under_way() {
+  static std::atomic<int> count{0};
+  return count;
+}
+
+inline std::atomic<int>& lookups_under_way() {
   static std::atomic<int> count{0};
   return count;
 }
@@ -40,6 +49,7 @@ inline bool await_blocking_calls(std::chrono::milliseconds longest) {
 /// Whether a call may be turned away because too many are under way or stuck.
 enum class BlockingCall : std::uint8_t {
   limited,
+  lookup,  ///< limited by lookups_max instead
   always,  ///< for what must be done, and can only come after a limited call that came back
 };
 
@@ -63,17 +73,19 @@ boost::asio::awaitable<std::optional<T>> run_blocking(std::function<T()> work,
       shared->done.reset();
     }
   };
-  const int others = blocking_calls_under_way().fetch_add(1);
-  if (kind == BlockingCall::limited && others >= blocking_calls_max) {
-    blocking_calls_under_way().fetch_sub(1);
+  const bool is_lookup = kind == BlockingCall::lookup;
+  std::atomic<int>& under_way = is_lookup ? lookups_under_way() : blocking_calls_under_way();
+  const int others = under_way.fetch_add(1);
+  if (kind != BlockingCall::always && others >= (is_lookup ? lookups_max : blocking_calls_max)) {
+    under_way.fetch_sub(1);
     co_return std::nullopt;
   }
   const auto executor = co_await boost::asio::this_coro::executor;
   auto shared = std::make_shared<Shared>(executor);
   const Abandon abandon{shared};
-  std::thread([shared, executor, work = std::move(work)]() mutable {
+  std::thread([shared, executor, &under_way, work = std::move(work)]() mutable {
     T result = work();
-    blocking_calls_under_way().fetch_sub(1);
+    under_way.fetch_sub(1);
     const std::lock_guard lock(shared->mutex);
     if (!shared->done) return;
     shared->result.emplace(std::move(result));

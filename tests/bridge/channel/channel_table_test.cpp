@@ -4,6 +4,7 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -77,8 +78,9 @@ class Guest final : public StreamOwner {
 
 class ChannelTableTest : public testing::Test {
  protected:
-  explicit ChannelTableTest(const MuxLimits& guests_limits = {})
-      : guest_session({Role::guest, id_of(2), guests_limits}) {
+  explicit ChannelTableTest(const MuxLimits& guests_limits = {},
+                            std::uint16_t guests_version = protocol_version_max)
+      : guest_session({Role::guest, id_of(2), guests_limits, guests_version}) {
     connect();
   }
   ~ChannelTableTest() override {
@@ -113,7 +115,8 @@ class ChannelTableTest : public testing::Test {
     std::string path;
     if (config.end != EndKind::dial) {
       path = dir / config.name.text();
-      auto socket = listen_unix(path, 0600, static_cast<uid_t>(-1), static_cast<gid_t>(-1), 8);
+      auto socket =
+          listen_unix(path, 0600, static_cast<uid_t>(-1), static_cast<gid_t>(-1), 8, config.socket);
       ASSERT_TRUE(socket);
       listener = std::move(socket->fd);
     }
@@ -322,6 +325,35 @@ TEST_F(ChannelTableWithOneOpenAtATime, WaitingConnectionGoesOnWhenAnotherIsAnswe
   run_until([&] { return guest.opens == 2; });
   EXPECT_EQ(stats().open, 2U);
   EXPECT_EQ(stats().refused, 0U);
+}
+
+class ChannelTableWithAnOldGuest : public ChannelTableTest {
+ protected:
+  ChannelTableWithAnOldGuest() : ChannelTableTest({}, 2) {}
+};
+
+TEST_F(ChannelTableWithAnOldGuest, RefusesMessagesHereAndCarriesStreams) {
+  ChannelConfig messages = listening("a.messages");
+  messages.socket = SocketKind::seqpacket;
+  add(messages);
+  add(listening("a.stream"));
+  guest.answers = true;
+  start();
+  const transport::UniqueFd client(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  (dir / "a.messages").copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+            0);
+  run_until([&] { return ended(client); });
+  ASSERT_EQ(stats().bad_endings.size(), 1U);
+  EXPECT_EQ(stats().bad_endings.front().error, EPROTONOSUPPORT);
+  EXPECT_EQ(stats().bad_endings.front().message,
+            "web speaks version 2 of the protocol, in which there are no messages; upgrade it");
+  EXPECT_EQ(guest.opens, 0);
+  const auto stream = connect_unix(dir / "a.stream");
+  ASSERT_TRUE(stream);
+  run_until([&] { return guest.opens == 1; });
 }
 
 TEST_F(ChannelTableTest, ConnectionThatCannotBeAcceptedForWantOfDescriptorsIsAcceptedLater) {

@@ -18,7 +18,9 @@ class LoneEndTest : public testing::Test {
     int ends[2] = {-1, -1};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
     program.reset(ends[0]);
-    lone = std::make_shared<LoneEnd>(context.get_executor(), UniqueFd(ends[1]), bytes_max);
+    const auto keeps = bytes_max > 0 ? LoneEnd::Keeps::bytes : LoneEnd::Keeps::nothing;
+    lone = std::make_shared<LoneEnd>(context.get_executor(), LocalEnd::of(UniqueFd(ends[1])), keeps,
+                                     bytes_max);
     lone->start([this] { ++gone; });
   }
   std::size_t say(std::size_t bytes) {
@@ -42,7 +44,7 @@ TEST_F(LoneEndTest, KeepsWhatIsSaidUpToItsLimitAndLeavesTheRestInTheSocket) {
   EXPECT_TRUE(has_word);
   EXPECT_EQ(parts.bytes.size(), 10000U);
   char rest[65536];
-  EXPECT_EQ(::recv(parts.socket.get(), rest, sizeof rest, MSG_DONTWAIT), 8000);
+  EXPECT_EQ(::recv(parts.local.socket.get(), rest, sizeof rest, MSG_DONTWAIT), 8000);
 }
 
 TEST_F(LoneEndTest, ThrowsAwayWhatIsSaidWhenNothingIsToBeKept) {

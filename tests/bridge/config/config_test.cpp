@@ -150,7 +150,7 @@ red = 1
           "x.toml:14: error: timeouts.retry_ms_min: must be a time such as 500, \"500ms\" or "
           "\"2s\", not true or false",
           "x.toml:15: error: unknown key 'colour'; known are daemon, limits, vchan, lanes, "
-          "console, timeouts, "
+          "console, timeouts, connect, "
           "channel"));
   EXPECT_TRUE(got.is_fatal());
 }
@@ -200,7 +200,7 @@ end = "listen"
 [[channel]]
 name = "org.example.bad"
 end = "dial"
-target = "tcp:localhost:22"
+target = "udp:localhost:22"
 mode = "0999"
 [[channel]]
 name = "a/b"
@@ -227,7 +227,7 @@ mode = 660
       lines(got),
       ElementsAre(
           AllOf(HasSubstr(":4: warning: channel: the keys of a socket (mode, owner, group,")),
-          HasSubstr(":7: error: channel.target: 'tcp:localhost:22' is no target"),
+          HasSubstr(":7: error: channel.target: 'udp:localhost:22' is no target"),
           HasSubstr(":8: error: channel.mode: must be a text of octal digits"),
           HasSubstr(":10: error: channel.name: 'a/b': '/' at byte 2"),
           HasSubstr(":12: error: channel: 'name' is missing"),
@@ -400,13 +400,12 @@ TEST_F(Config, CheckPrintsEveryDiagnosticAndASummary) {
   EXPECT_EQ(print_check(bad, stdout), exit_configuration);
   const std::string file = dir_ / "x.toml";
   std::fflush(stdout);
-  EXPECT_EQ(
-      testing::internal::GetCapturedStdout(),
-      file +
-          ":4: error: channel: unknown key 'colour'; known are name, end, target, lane, guest, "
-          "mode, owner, group, console, link, users, groups, cache_buffers, byte_limit, "
-          "guest_byte_limit\n" +
-          file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(),
+            file +
+                ":4: error: channel: unknown key 'colour'; known are name, end, lane, guest, mode, "
+                "owner, group, console, link, users, groups, cache_buffers, byte_limit, "
+                "guest_byte_limit, target, socket, proxy_protocol, exec_max, user\n" +
+                file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
   testing::internal::CaptureStdout();
   EXPECT_EQ(print_check(load(""), stdout), exit_ok);
   EXPECT_EQ(testing::internal::GetCapturedStdout(),

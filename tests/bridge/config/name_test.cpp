@@ -78,11 +78,68 @@ TEST(Target, AbsolutePathsUpToTheSocketLimitAreTaken) {
   EXPECT_EQ(Target::parse("unix:/run/x.sock")->uri(), "unix:/run/x.sock");
 }
 
+TEST(Target, TcpHasAHostAndAPort) {
+  const struct {
+    const char* uri;
+    const char* host;
+    int port;
+  } table[] = {{"tcp:localhost:22", "localhost", 22},
+               {"tcp:192.0.2.7:65535", "192.0.2.7", 65535},
+               {"tcp:[::1]:1", "::1", 1},
+               {"tcp:db-1.example.org.:5432", "db-1.example.org.", 5432}};
+  for (const auto& row : table) {
+    const auto target = Target::parse(row.uri);
+    ASSERT_TRUE(target.has_value()) << target.error().text;
+    EXPECT_EQ(target->kind(), TargetKind::tcp);
+    EXPECT_EQ(target->host(), row.host);
+    EXPECT_EQ(target->port(), row.port);
+    EXPECT_EQ(target->uri(), row.uri);
+  }
+}
+
+TEST(Target, ExecHasAProgramAndItsArguments) {
+  const std::pair<const char*, std::vector<std::string>> table[] = {
+      {"exec:/bin/true", {"/bin/true"}},
+      {"exec: /usr/sbin/sshd  -i\t-f /etc/x ", {"/usr/sbin/sshd", "-i", "-f", "/etc/x"}},
+      {"exec:/bin/echo 'a b' \"c d\" e\\ f", {"/bin/echo", "a b", "c d", "e f"}},
+      {"exec:/bin/echo 'it''s' \"\" ''", {"/bin/echo", "its", "", ""}},
+      {"exec:/bin/echo \"a\\\"b\\\\c\\d\" 'e\\f'", {"/bin/echo", "a\"b\\c\\d", "e\\f"}},
+      {"exec:/bin/echo $HOME * ~ `id` ; | >x #",
+       {"/bin/echo", "$HOME", "*", "~", "`id`", ";", "|", ">x", "#"}},
+      {"exec:'/opt/my program/run'", {"/opt/my program/run"}},
+  };
+  for (const auto& [uri, command] : table) {
+    const auto target = Target::parse(uri);
+    ASSERT_TRUE(target.has_value()) << uri << ": " << target.error().text;
+    EXPECT_EQ(target->kind(), TargetKind::exec);
+    EXPECT_EQ(target->command(), command) << uri;
+  }
+}
+
 TEST(Target, EverythingElseIsRefusedWithItsReason) {
   using namespace std::string_literals;
   const std::pair<std::string, std::string> table[] = {
-      {"tcp:localhost:22", "is no target; there are"},
-      {"exec:/bin/sh", "is no target; there are"},
+      {"udp:localhost:22", "is no target; there are"},
+      {"tcp:localhost", "tcp:HOST:PORT"},
+      {"tcp:localhost:0", "'0' is not a port"},
+      {"tcp:localhost:65536", "'65536' is not a port"},
+      {"tcp:localhost:22 ", "'22 ' is not a port"},
+      {"tcp:localhost:ssh", "'ssh' is not a port"},
+      {"tcp::22", "'' is neither a host's name nor an address"},
+      {"tcp:::1:22", "brackets"},
+      {"tcp:[::g]:22", "'[::g]' is neither"},
+      {"tcp:-x:22", "'-x' is neither"},
+      {"tcp:a b:22", "'a b' is neither"},
+      {"tcp:" + std::string(254, 'h') + ":22", "is neither"},
+      {"exec:", "must be an absolute path"},
+      {"exec:sh -c id", "must be an absolute path"},
+      {"exec:'' /bin/sh", "must be an absolute path"},
+      {"exec:/bin/sh 'a", "a ' is not closed"},
+      {"exec:/bin/sh \"a", "a \" is not closed"},
+      {"exec:/bin/sh a\\", "a backslash is the last byte"},
+      {"exec:/bin/sh\nid", "'\\x0a' cannot be in a command"},
+      {"exec:/bin/sh\0"s, "'\\x00' cannot be in a command"},
+      {"exec:/" + std::string(1024, 'p'), "the command has 1025 bytes, 1024 are allowed"},
       {"/run/x", "is no target; there are"},
       {"", "is no target; there are"},
       {"unix:", "not absolute"},

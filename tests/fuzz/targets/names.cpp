@@ -36,7 +36,23 @@ void check_target(const std::string& text) {
   const auto target = Target::parse(text);
   if (!target) return check_error(target.error());
   FUZZ_CHECK(target->uri() == text);
-  if (target->kind() == TargetKind::bench) return FUZZ_CHECK(target->path().empty());
+  switch (target->kind()) {
+    case TargetKind::bench:
+      return FUZZ_CHECK(target->path().empty());
+    case TargetKind::tcp:
+      FUZZ_CHECK(!target->host().empty() && target->host().size() <= 253);
+      FUZZ_CHECK(is_printable(target->host()) && target->port() > 0);
+      return;
+    case TargetKind::exec:
+      FUZZ_CHECK(!target->command().empty() && target->command().size() <= 64);
+      FUZZ_CHECK(target->command().front().starts_with('/'));
+      for (const auto& word : target->command()) {
+        FUZZ_CHECK(word.find('\0') == std::string::npos && word.size() <= 1024);
+      }
+      return;
+    case TargetKind::unix_socket:
+      break;
+  }
   FUZZ_CHECK(target->path().size() <= 107 && target->path().starts_with('/'));
   FUZZ_CHECK(target->path().find('\0') == std::string::npos && !target->path().ends_with('/'));
 }
