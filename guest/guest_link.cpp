@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "bridge/daemon/negotiation.hpp"
+#include "guest/channels/folders.hpp"
 #include "transport/base/spawn.hpp"
 #include "transport/console/console_opener.hpp"
 #include "transport/vchan/vchan_opener.hpp"
@@ -78,17 +79,16 @@ asio::awaitable<std::optional<std::string>> GuestLink::read_surely(std::string p
   }
 }
 
-// The device of the channel that is configured, empty when there is none. The kernel numbers its
-// hvc devices as xenstore numbers the consoles (drivers/tty/hvc/hvc_xen.c); number 0 is the
-// kernel's own.
+// The device of the channel that is configured, empty when there is none.
 asio::awaitable<std::string> GuestLink::find_console() {
   if (config_.console.device == "none") co_return "";
   if (config_.console.device != "auto") co_return config_.console.device;
   for (int number = 1; number <= consoles_max; ++number) {
     const auto name = co_await read_surely(fmt::format("device/console/{}/name", number));
     if (name && *name == config_.console.channel) {
-      const char* folder = std::getenv("XENLANE_DEV_DIR");
-      co_return fmt::format("{}/hvc{}", folder != nullptr ? folder : "/dev", number);
+      Folders folders;
+      if (const char* dev = std::getenv("XENLANE_DEV_DIR"); dev != nullptr) folders.dev = dev;
+      co_return tty_of_channel(folders, *name, number).string();
     }
   }
   co_return "";

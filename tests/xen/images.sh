@@ -8,6 +8,7 @@
 #   dom0-initrd.cpio  finds the disk: virtio and ext4 are modules
 #   dom0.img          domain 0: Debian with Xen's tools, QEMU and Python
 #   guest-base.cpio   the guests' initramfs without xenlane: busybox, modules, socat, xenstore tools
+#   guest-systemd.cpio  goes on top of that for a guest with systemd, udev and qemu-ga
 #
 # The cache's key is what goes into them: this file, domain 0's first program, every package's
 # version. xenlane and the guests' programs are not part of them; run.sh lays these in at each run.
@@ -21,7 +22,7 @@ image_mirror=${XENLANE_XEN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)'
 # from here too, with the libraries they need.
 machine_packages=(
   qemu-system-x86 debootstrap busybox-static cpio e2fsprogs kmod xz-utils socat xenstore-utils
-  xen-utils-4.17 binutils python3
+  xen-utils-4.17 binutils python3 systemd udev
 )
 dom0_packages=(xen-utils-4.17 xenstore-utils qemu-system-xen kmod python3 socat)
 
@@ -37,6 +38,17 @@ guest_programs=(
   /usr/bin/xenstore-{chmod,exists,list,ls,read,rm,write}
 )
 
+# Of systemd and udev a guest gets what it takes to come up and to follow devices; the rest of their
+# units would only cost time.
+guest_systemd_programs=(
+  /lib/systemd/systemd /lib/systemd/systemd-journald /bin/systemctl /bin/journalctl /bin/udevadm
+  /bin/systemd-tmpfiles /sbin/agetty
+)
+guest_systemd_wants=(
+  systemd-udevd.service systemd-udev-trigger.service systemd-journald.service
+  systemd-tmpfiles-setup-dev.service
+)
+
 kernel_package() {
   apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' |
     head -n 1
@@ -44,7 +56,7 @@ kernel_package() {
 
 image_key() {
   local packages=("${machine_packages[@]}" "${dom0_packages[@]}" xen-hypervisor-4.17-amd64
-    "$(kernel_package)")
+    qemu-guest-agent "$(kernel_package)")
   {
     cat "$xen_tests/images.sh" "$xen_tests/dom0/initrd-init"
     echo "$image_mirror"
@@ -118,6 +130,36 @@ build_initrds() {
   rm -rf "$1/dom0-initrd" "$1/guest-base"
 }
 
+# Real systemd and udev, copied from this machine, and qemu-ga, that is not installed here.
+build_guest_systemd() {
+  local root=$1/guest-systemd unit applet
+  mkdir -p "$root"/{bin,sbin,etc,lib/systemd,lib/udev/rules.d,root,var}
+  # One tree: busybox has made /bin, and nothing else is in /usr.
+  ln -s . "$root/usr"
+  ln -s /run "$root/var/run"
+  copy_with_libraries "$root" "${guest_systemd_programs[@]}" \
+    "$packages_root/usr/sbin/qemu-ga"
+  mv "$root"/bin/{agetty,qemu-ga} "$root/sbin/"
+  for applet in $(busybox --list); do
+    [[ $applet == busybox || -e $root/bin/$applet ]] || ln -s busybox "$root/bin/$applet"
+  done
+  mv "$root"/bin/systemd{,-journald} "$root/lib/systemd/"
+  ln -s ../../bin/udevadm "$root/lib/systemd/systemd-udevd"
+  dpkg-query -L systemd udev | grep '^/lib/systemd/system' |
+    tar -c -C / --no-recursion -T - 2>/dev/null | tar -x -C "$root"
+  find "$root/lib/systemd/system-generators" -type f ! -name systemd-getty-generator -delete
+  for unit in "$root"/lib/systemd/system/sysinit.target.wants/*; do
+    [[ " ${guest_systemd_wants[*]} " == *" ${unit##*/} "* ]] || rm "$unit"
+  done
+  rm -r "$root"/lib/systemd/system/{getty,timers,multi-user}.target.wants
+  cp /lib/udev/rules.d/99-systemd.rules "$root/lib/udev/rules.d/"
+  printf '%s\n' root:x:0:0::/root:/bin/sh >"$root/etc/passwd"
+  printf '%s\n' root:x:0: tty:x:5: >"$root/etc/group"
+  echo 00000000000000000000000000000001 >"$root/etc/machine-id"
+  pack "$root" "$1/guest-systemd.cpio"
+  rm -rf "$root"
+}
+
 # unpack_kernel BZIMAGE: the ELF file inside, that the boot protocol's header points to.
 unpack_kernel() {
   number_at() { od -A n -j "$2" -N "$3" -t "u$3" "$1" | tr -d ' '; }
@@ -128,11 +170,12 @@ unpack_kernel() {
   head -c "$((begin + length))" "$1" | tail -c "$length" | xz -dc
 }
 
-# Xen and the kernel, taken out of their packages without installing either.
+# Xen, the kernel and qemu-ga, taken out of their packages without installing any.
 unpack_boot_packages() {
   local package
   mkdir -p "$1/packages" "$packages_root"
-  (cd "$1/packages" && apt-get download -q xen-hypervisor-4.17-amd64 "$(kernel_package)")
+  (cd "$1/packages" && apt-get download -q xen-hypervisor-4.17-amd64 qemu-guest-agent \
+    "$(kernel_package)")
   for package in "$1"/packages/*.deb; do dpkg-deb -x "$package" "$packages_root"; done
   kernel_version=$(basename "$packages_root"/lib/modules/*)
   depmod --basedir "$packages_root" "$kernel_version"
@@ -146,6 +189,7 @@ build_images() (
   local packages_root=$1/unpacked kernel_version
   unpack_boot_packages "$1"
   build_initrds "$1"
+  build_guest_systemd "$1"
   build_dom0_disk "$1"
   rm -rf "$1/packages" "$packages_root"
 )

@@ -25,7 +25,8 @@ source "$root/tests/scripts.sh"
 source "$xen_tests/images.sh"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/xenlane-xen
-programs=(xenlane xenlane-host xenlane-guest resume_probe vchan_loop bench_paths bench_plain)
+programs=(xenlane xenlane-host xenlane-guest xen-console-setup resume_probe vchan_loop await_link
+  bench_paths bench_plain)
 scenarios=()
 build=
 keep=0
@@ -117,6 +118,25 @@ make_images() {
   say "made in $((SECONDS - begin)) s"
 }
 
+# lay_out_channels FOLDER: what the guest with systemd has besides: the guest's side as it is
+# installed, agents, and their units.
+lay_out_channels() {
+  local laid=$1 unit
+  DESTDIR=$laid run_logged "$work/install.log" \
+    cmake --install "$build" --prefix / --component guest --strip
+  copy_with_libraries "$laid" "$work/stripped/await_link"
+  copy_with_libraries "$laid" "$work/stripped/xen-console-setup"
+  rm "$laid/bin/xen-console-setup"
+  mkdir -p "$laid/guest"
+  cp "$xen_tests/guest/channels/cloud-agent" "$laid/guest/"
+  mkdir -p "$laid/etc/systemd/system"
+  cp -r "$xen_tests"/guest/channels/*.{service,service.d,target} "$laid/etc/systemd/system/"
+  for unit in "$laid"/etc/systemd/system/*.service; do
+    run_logged "$work/install.log" systemctl --root="$laid" enable "${unit##*/}"
+  done
+  pack "$laid" "$work/channels.cpio"
+}
+
 # The folder that domain 0 sees as /xen-test: the suite, xenlane, the guests' parts, what is to be
 # done, and the logs.
 lay_out() {
@@ -139,8 +159,11 @@ lay_out() {
     xargs -0 cat >"$work/guest/text"
   cp "$work/guest/text" "$laid/guest/"
   pack "$laid" "$work/overlay.cpio"
+  lay_out_channels "$work/channels"
   # The kernel unpacks one archive after another.
   cat "$images/guest-base.cpio" "$work/overlay.cpio" >"$work/guest/initrd.cpio"
+  cat "$work/guest/initrd.cpio" "$images/guest-systemd.cpio" "$work/channels.cpio" \
+    >"$work/guest/channels.cpio"
   cp "$images/vmlinux" "$work/guest/"
   # Domain 0 has its own C library; of the others it takes ours.
   copy_with_libraries "$work/programs" \
@@ -149,7 +172,7 @@ lay_out() {
   find "$work/programs/lib" -name '*.so*' -exec mv -t "$work/programs/flat" {} +
   rm -rf "$work"/programs/{lib,lib64} "$work"/programs/flat/{ld-linux*,libc.so*,libm.so*,libxen*}
   mv "$work/programs/flat" "$work/programs/lib"
-  rm -rf "$laid" "$work/overlay.cpio" "$work/stripped"
+  rm -rf "$laid" "$work"/{channels,overlay.cpio,channels.cpio,stripped}
   local number=10 scenario
   for scenario in "${scenarios[@]}"; do
     touch "$work/queue/$((number++)) $scenario"

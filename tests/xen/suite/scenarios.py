@@ -5,6 +5,7 @@ in ON_REQUEST runs only when it is named."""
 from bench_test import bench_by_hand_scenario, bench_scenario
 from bulk_test import bulk_scenario
 from bytes_test import bytes_scenario, bytes_self_test
+from channels_test import channels_restore_scenario, channels_scenario
 from console_test import console_rate_scenario, console_scenario
 from doctor_test import doctor_scenario
 from facts_test import facts_scenario
@@ -15,6 +16,7 @@ from guests_test import foreign_scenario, limits_scenario, permissions_scenario
 SCENARIOS = {
     "destroy": destroy_scenario,
     "console": console_scenario,
+    "channels": channels_scenario,
     "facts": facts_scenario,
     "kill-guest": kill_scenario(kill_guest_bridge),
     "kill-worker": kill_scenario(kill_worker),
@@ -33,6 +35,7 @@ SCENARIOS = {
 
 ON_REQUEST = {
     "bench": bench_scenario,
+    "channels-restore": channels_restore_scenario,
     "bench-by-hand": bench_by_hand_scenario,
     "console-rate": console_rate_scenario,
 }

@@ -182,10 +182,15 @@ class Guest:
     """One guest and the xenlane-guest in it. `console` is whether it has a channel for the console
     lane; "first" is one that xl 4.17 loses."""
 
-    def __init__(self, name, kind, console=False):
+    def __init__(self, name, kind, console=False, channels=(), initrd="initrd.cpio", memory=192,
+                 kernel=""):
         self.name = name
         self.kind = kind
         self.console_lane = console
+        self.more_channels = list(channels)
+        self.initrd = initrd
+        self.memory = memory
+        self.kernel_options = kernel
         self.domid = None
         self.agent = None
 
@@ -201,10 +206,15 @@ class Guest:
             channels.insert(0 if self.console_lane == "first" else len(channels), lane)
             if self.console_lane == "first":
                 channels.remove("connection=pty,name=unused")
+            channels.append("connection=socket,name=org.xenlane.lane.0,"
+                            f"path=/run/xen/xenlane-{self.name}.sock")
+        channels += self.more_channels
         with open(config, "w") as out:
-            out.write(f'name="{self.name}"\ntype="{self.kind}"\nmemory=192\nvcpus=1\n'
-                      f'kernel="{ROOT}/guest/vmlinux"\nramdisk="{ROOT}/guest/initrd.cpio"\n'
-                      f'extra="{GUEST_KERNEL}"\non_crash="destroy"\non_reboot="destroy"\n'
+            out.write(f'name="{self.name}"\ntype="{self.kind}"\n'
+                      f'memory={self.memory}\nvcpus=1\n'
+                      f'kernel="{ROOT}/guest/vmlinux"\nramdisk="{ROOT}/guest/{self.initrd}"\n'
+                      f'extra="{GUEST_KERNEL} {self.kernel_options}"\n'
+                      'on_crash="destroy"\non_reboot="destroy"\n'
                       'tsc_mode="native"\n'  # else Xen emulates each look at the clock
                       f"channel={json.dumps(channels)}\n")
         # Its background part holds on to the outputs: a pipe would never end.
