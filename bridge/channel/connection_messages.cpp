@@ -3,6 +3,7 @@
 // can only be had from the kernel, and given to it, in one piece.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <optional>

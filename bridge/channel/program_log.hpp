@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "bridge/channel/log_budget.hpp"
 #include "transport/base/unique_fd.hpp"

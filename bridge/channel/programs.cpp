@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -18,6 +19,7 @@
 #include <csignal>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "bridge/channel/program_log.hpp"
 #include "transport/base/await_exit.hpp"

@@ -1,8 +1,8 @@
 #include "bridge/channel/proxy_header.hpp"
 
-#include <array>
+#include <algorithm>
 #include <concepts>
-#include <span>
+#include <string>
 #include <string_view>
 
 namespace xenlane::bridge {
