@@ -206,8 +206,6 @@ class Guest:
             channels.insert(0 if self.console_lane == "first" else len(channels), lane)
             if self.console_lane == "first":
                 channels.remove("connection=pty,name=unused")
-            channels.append("connection=socket,name=org.xenlane.lane.0,"
-                            f"path=/run/xen/xenlane-{self.name}.sock")
         channels += self.more_channels
         with open(config, "w") as out:
             out.write(f'name="{self.name}"\ntype="{self.kind}"\n'
