@@ -70,7 +70,7 @@ json::object channel_to_json(const ChannelConfig& channel) {
     if (!out.contains("groups")) out["groups"] = json::array();
     out["groups"].as_array().push_back(gid);
   }
-  if (channel.socket != SocketKind::stream) out["socket"] = to_string(channel.socket);
+  if (channel.socket == SocketKind::seqpacket) out["socket"] = "seqpacket";
   if (channel.proxy_protocol) out["proxy_protocol"] = true;
   if (channel.target && channel.target->kind() == TargetKind::exec) {
     out["exec_max"] = channel.exec_max;

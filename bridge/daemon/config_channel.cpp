@@ -219,20 +219,6 @@ Denial read_denial(const toml::table& table, const Draft& draft, const SourceLoc
 
 }  // namespace
 
-std::string read_mode(const toml::node& node, mode_t& mode) {
-  constexpr const char* wanted = "must be a text of octal digits from \"0000\" to \"0777\"";
-  const auto* text = node.as_string();
-  // A bare 660 would be a decimal number, and no mode anybody means.
-  if (text == nullptr || text->get().empty()) return wanted;
-  unsigned value = 0;
-  const std::string& digits = text->get();
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, value, 8);
-  if (error != std::errc{} || stop != end || value > 0777) return wanted;
-  mode = value;
-  return {};
-}
-
 std::string check_guest_glob(const std::string& glob) {
   if (glob.size() > guest_glob_bytes_max) {
     return fmt::format("the glob has {} bytes, {} are allowed", glob.size(), guest_glob_bytes_max);

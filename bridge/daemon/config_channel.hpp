@@ -22,9 +22,6 @@ struct ChannelRead {
 /// error.
 ChannelRead read_channel(const toml::table& table, const std::string& file, Side side);
 
-/// The mode of a socket's file: a text of octal digits.
-std::string read_mode(const toml::node& node, mode_t& mode);
-
 /// Text of what is wrong with a glob of guest names; empty when it is well formed.
 std::string check_guest_glob(const std::string& glob);
 

@@ -5,7 +5,7 @@
 #include <charconv>
 #include <optional>
 
-#include "bridge/daemon/config_channel.hpp"
+#include "bridge/daemon/config_identity.hpp"
 
 namespace xenlane::bridge::config_detail {
 

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -51,6 +53,35 @@ TEST(Hotplug, ChannelAddedOnBothSidesWorksAtOnceAndIsGoneWhenRemoved) {
   EXPECT_EQ(client.receive_to_end(end_within), "");
   EXPECT_NE(client.ending(), Ending::open) << "a connection of a removed channel goes on";
   EXPECT_TRUE(eventually([&] { return world.service("web", "echo").open_count() == 0; }));
+}
+
+/// Events of a folder, "WORD NAME" each; those of hidden names are left out.
+std::vector<std::string> folder_events(int inotify) {
+  std::vector<std::string> found;
+  alignas(inotify_event) char bytes[4096];
+  const ssize_t got = ::read(inotify, bytes, sizeof bytes);
+  for (ssize_t at = 0; at < got;) {
+    const auto* event = reinterpret_cast<const inotify_event*>(bytes + at);
+    at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
+    const std::string name = event->len > 0 ? event->name : "";
+    if (name.starts_with('.')) continue;
+    found.push_back(((event->mask & IN_MOVED_TO) != 0 ? "moved " : "other ") + name);
+  }
+  return found;
+}
+
+// A program that waits for its channel needs to watch nothing but the folder.
+TEST(Hotplug, SocketAppearsInOneStepForWhoeverWatchesTheFolder) {
+  World world({"web"});
+  world.start();
+  const transport::UniqueFd inotify(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  const std::string folder = world.run_dir("Domain-0") + "/web";
+  ASSERT_GE(::inotify_add_watch(inotify.get(), folder.c_str(), IN_CREATE | IN_MOVED_TO), 0);
+  add_echo(world);
+  EXPECT_EQ(folder_events(inotify.get()), std::vector<std::string>{std::string("moved ") + added});
+  Client client(world.host_socket("web", added));
+  ASSERT_TRUE(client.send("at once"));
+  EXPECT_EQ(client.receive(7), "at once");
 }
 
 TEST(Hotplug, WhatIsWrongIsSaidInOneLine) {

@@ -105,5 +105,30 @@ TEST(Port, OneDirectionMayEndBeforeTheOther) {
   sender.join();
 }
 
+TEST(Port, WhatIsSaidToNobodyIsThrownAwayWhereNothingIsKept) {
+  World world({"web"});
+  constexpr const char* live = "org.port.live";
+  write_file(world.host_config_path(),
+             world.host_config() + channel(live, "port", "", "cache_buffers = false\n"));
+  write_file(world.guest_config_path("web"), world.guest_config("web") + channel(live, "port"));
+  world.start();
+  const std::string host = world.host_socket("web", live);
+  const std::string guest = world.guest_socket("web", live);
+  for (const auto& [first, second] : {std::pair(host, guest), std::pair(guest, host)}) {
+    Client lone(first);
+    // More than all buffers on the way hold: it is taken, and goes nowhere.
+    ASSERT_TRUE(lone.send(std::string(4 * mebibyte, 'w')));
+    // What is still on its way when the partner comes is heard; what comes last is whole.
+    Client partner(second);
+    ASSERT_TRUE(partner.send("here"));
+    EXPECT_EQ(lone.receive(4), "here");
+    ASSERT_TRUE(lone.send("now"));
+    lone.finish();
+    const std::string heard = partner.receive_to_end();
+    EXPECT_TRUE(heard.ends_with("now"));
+    EXPECT_LT(heard.size(), 2 * mebibyte) << "most of what was said before is gone";
+  }
+}
+
 }  // namespace
 }  // namespace xenlane::tests

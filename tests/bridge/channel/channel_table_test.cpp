@@ -394,6 +394,38 @@ TEST_F(ChannelTableTest, StreamThatItsOpenerResetsBeforeItHasAPartnerIsForgotten
   EXPECT_FALSE(ended(*client)) << "it waits for a partner that lives";
 }
 
+TEST_F(ChannelTableTest, LoneStreamOfAPortMaySaySoMuchAndThenHasToWait) {
+  constexpr std::uint64_t limit = 40 * 1024;
+  constexpr std::size_t piece = 1024;
+  ChannelConfig config = port("a.b");
+  config.byte_limit = limit;
+  add(config);
+  start();
+  Mux& mux = *guest_driver->mux();
+  const StreamId id = mux.open(EndShape::port, "a.b");
+  const auto received = [&] { return host_driver->mux()->counters().data_bytes_in; };
+  int quiet = 0;
+  for (std::uint64_t before = 0; quiet < 20; before = received()) {
+    if (guest.to_send.empty()) guest.to_send.assign(piece, 'w');
+    mux.source_ready(id);
+    guest_driver->wake();
+    for (int i = 0; i < 20; ++i) context.poll_one();
+    quiet = received() > before ? 0 : quiet + 1;
+  }
+  EXPECT_GT(received(), limit);
+  EXPECT_LE(received(), limit + MuxLimits{}.stream_window_bytes_min + piece);
+  const auto client = connect_unix(dir / "a.b");
+  ASSERT_TRUE(client);
+  std::uint64_t heard = 0;
+  const std::uint64_t said = received();
+  run_until([&] {
+    char bytes[4096];
+    const ssize_t got = ::recv(client->get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    if (got > 0) heard += static_cast<std::uint64_t>(got);
+    return heard >= said;
+  });
+}
+
 TEST_F(ChannelTableTest, RowOfStreamsThatWaitForPartnersHasAnEnd) {
   add(port("a.b"));
   start();
