@@ -125,31 +125,72 @@ def no_getty_on_channels(guest):
     guest.sh("systemctl stop serial-getty@hvc5.service")
 
 
-def ask_qemu_agent(path, question, seconds=60):
-    """An answer of qemu-ga to a command without arguments."""
-    connection = eventually(lambda: Agent.connect(path), 20, f"no socket {path}")
-    with connection, connection.makefile("rb") as lines:
-        connection.settimeout(seconds)
+class QemuAgentClient:
+    """Asks qemu-ga, by QEMU's socket of its channel."""
+
+    ANSWER_SECONDS = 5
+    SYNC_TRIES = 12
+
+    def __init__(self, path):
+        self.connection = eventually(lambda: Agent.connect(path), 20, f"no socket {path}")
+        self.connection.settimeout(self.ANSWER_SECONDS)
+        self.received = b""
+        # When it opens its tty, it throws away what came before: it is asked again.
+        for _ in range(self.SYNC_TRIES):
+            if self._sync():
+                return
+        check(False, "qemu-ga does not answer")
+
+    def _sync(self):
+        """True once the answer is the one to this question, and not to an earlier one."""
         token = int.from_bytes(os.urandom(4), "big")
-        # What was said before is not for us: an agent answers this with the number.
-        connection.sendall(b"\xff" + json.dumps({"execute": "guest-sync",
-                                                 "arguments": {"id": token}}).encode() + b"\n")
-        while True:
-            line = lines.readline()
-            check(line, "the channel of qemu-ga ended")
-            if f'"return": {token}'.encode() in line:
-                break
-        connection.sendall(json.dumps({"execute": question}).encode() + b"\n")
-        return json.loads(lines.readline())["return"]
+        self.connection.sendall(b"\xff")  # ends whatever was begun
+        self._send("guest-sync", id=token)
+        while line := self._line():
+            # A tty that is not raw yet has sent back what it was told, whole or in pieces.
+            if line.strip(b"\xff\r\n") == json.dumps({"return": token}).encode():
+                return True
+        return False
+
+    def _send(self, command, **arguments):
+        question = {"execute": command, "arguments": arguments}
+        self.connection.sendall(json.dumps(question).encode() + b"\n")
+
+    def _line(self):
+        """The next line; nothing when none comes."""
+        while b"\n" not in self.received:
+            try:
+                part = self.connection.recv(65536)
+            except TimeoutError:
+                return None
+            check(part, "the channel of qemu-ga ended")
+            self.received += part
+        line, self.received = self.received.split(b"\n", 1)
+        return line + b"\n"
+
+    def ask(self, command):
+        self._send(command)
+        line = self._line()
+        check(line, f"qemu-ga does not answer {command}")
+        answer = json.loads(line)
+        check("return" in answer, f"qemu-ga answers {command} by {answer}")
+        return answer["return"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
 
 
 def qemu_guest_agent(guest):
     """qemu-ga of Debian's, unmodified, started by its device unit."""
-    info = ask_qemu_agent(path_of(QEMU_AGENT), "guest-info")
+    with QemuAgentClient(path_of(QEMU_AGENT)) as agent:
+        info = agent.ask("guest-info")
+        name = agent.ask("guest-get-host-name")
     check(info["version"].startswith("7.2"), f"guest-info says {info['version']}")
     check(any(each["name"] == "guest-exec" for each in info["supported_commands"]),
           "guest-info lists no guest-exec")
-    name = ask_qemu_agent(path_of(QEMU_AGENT), "guest-get-host-name")
     check(name["host-name"] == HOSTNAME, f"guest-get-host-name says {name}")
     print(f"  qemu-ga {info['version']}, {len(info['supported_commands'])} commands", flush=True)
 
