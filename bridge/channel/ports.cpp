@@ -43,7 +43,7 @@ void ChannelTable::pair_port(Channel& channel) {
 }
 
 // The peer's bytes, before there is anybody to have them. Of a port's stream so much is kept as the
-// channel says, for which the peer may go on sending; behind that it has to wait.
+// channel says, or a window where that is more; behind that the peer has to wait.
 void ChannelTable::deliver_early(StreamId id, Incoming& stream,
                                  const transport::ReadableSpans& bytes) {
   const ChannelConfig& config = stream.channel->config;
@@ -55,8 +55,9 @@ void ChannelTable::deliver_early(StreamId id, Incoming& stream,
   }
   stream.early.append(bytes.first);
   stream.early.append(bytes.second);
-  if (config.end != EndKind::port || stream.early.size() > config.byte_limit) return;
-  mux()->delivered(id, stream.early.size() - stream.told);
+  if (config.end != EndKind::port || mux_of(id) == nullptr) return;
+  if (stream.early.size() + mux()->window(id) > config.byte_limit) return;
+  mux()->set_aside(id, stream.early.size() - stream.told);
   stream.told = stream.early.size();
   session_.wake();
 }

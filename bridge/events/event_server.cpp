@@ -7,6 +7,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
 #include <chrono>
 #include <unordered_set>
 
@@ -67,12 +68,12 @@ class EventServer::Core::Listener : public std::enable_shared_from_this<Listener
   }
   void add(const std::string& line) {
     // Those that come after a lost one wait until it was told that some are missing.
-    if (lost_ > 0 || waiting_.size() + line.size() > events_waiting_bytes_max) {
+    if (lost_ > 0 || going_.size() + waiting_.size() + line.size() > events_waiting_bytes_max) {
       ++lost_;
       return;
     }
     waiting_ += line;
-    if (!writing_) write();
+    if (going_.empty()) write();
   }
 
  private:
@@ -90,15 +91,15 @@ class EventServer::Core::Listener : public std::enable_shared_from_this<Listener
       waiting_ = format_event({"lost", {{"count", std::to_string(lost_)}}});
       lost_ = 0;
     }
-    writing_ = !waiting_.empty();
-    if (!writing_) return;
-    socket_.async_write_some(asio::buffer(waiting_),
-                             [self = shared_from_this()](ErrorCode error, std::size_t bytes) {
-                               if (!self->socket_.is_open()) return;
-                               if (error) return self->finish();
-                               self->waiting_.erase(0, bytes);
-                               self->write();
-                             });
+    going_ = std::exchange(waiting_, {});
+    if (going_.empty()) return;
+    asio::async_write(socket_, asio::buffer(going_),
+                      [self = shared_from_this()](ErrorCode error, std::size_t /*bytes*/) {
+                        if (!self->socket_.is_open()) return;
+                        if (error) return self->finish();
+                        self->going_.clear();
+                        self->write();
+                      });
   }
   void finish() {
     close();
@@ -108,9 +109,9 @@ class EventServer::Core::Listener : public std::enable_shared_from_this<Listener
   std::shared_ptr<Core> core_;
   Local::socket socket_;
   std::array<char, 256> ignored_{};
-  std::string waiting_;
+  std::string going_;    ///< being written: stays where it is meanwhile
+  std::string waiting_;  ///< goes next
   std::uint64_t lost_ = 0;
-  bool writing_ = false;
 };
 
 std::string EventServer::Core::greeting() const {

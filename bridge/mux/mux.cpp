@@ -189,6 +189,13 @@ std::optional<std::uint64_t> Mux::delivered(StreamId id, std::uint64_t bytes) {
   return grown ? std::optional(receiver->receive.window()) : std::nullopt;
 }
 
+void Mux::set_aside(StreamId id, std::uint64_t bytes) {
+  session_receive_.deliver(bytes);
+  Stream& waiting = stream(id);
+  waiting.receive.deliver(bytes);
+  if (!waiting.finish_received && waiting.receive.update_due()) owe(waiting, Owed::credit);
+}
+
 // A reader that has caught up when its credit is renewed earns twice the window, while the session
 // has bytes that are promised to nobody.
 bool Mux::grow_window(Stream& grown) {

@@ -171,6 +171,11 @@ class Mux {
   /// `bytes` of a Chunk have left for the application. The stream may be gone by now. Returns the
   /// stream's window in bytes if that has just grown.
   std::optional<std::uint64_t> delivered(StreamId id, std::uint64_t bytes);
+  /// `bytes` of a Chunk are kept elsewhere for a reader who is not there yet: the peer may send on,
+  /// and the window stays as it is. They are not reported as delivered any more.
+  void set_aside(StreamId id, std::uint64_t bytes);
+  /// How far the peer may be ahead of the reader, in bytes.
+  std::uint64_t window(StreamId id) const { return streams_.at(id).receive.window(); }
 
   // --- output
   /// What to write into `room` bytes of ring.

@@ -153,6 +153,7 @@ class MuxMonitor {
   void in(const bridge::GoAwayFrame&) {}
   void in(const bridge::LaneWishFrame&) {}
   void in(const bridge::LeaveFrame&) {}
+  void in(const bridge::NoticeFrame&) {}
 
   // --- what the mux says
   SeenStream& open_for_output(StreamId id) {
@@ -220,6 +221,8 @@ class MuxMonitor {
   // What is said of the lane is the driver's to say.
   void out(const bridge::LaneWishFrame&) { FUZZ_CHECK(false); }
   void out(const bridge::LeaveFrame&) { FUZZ_CHECK(false); }
+  // Nobody here has channels to tell of.
+  void out(const bridge::NoticeFrame&) { FUZZ_CHECK(false); }
 
   StreamId own_parity_;
   bridge::MuxLimits ours_;

@@ -132,6 +132,16 @@ void go_away_storm(Store& store) {
     for (int i = 0; i < 5000; ++i) talk.send(GoAwayFrame{"\x1b[1mnow\r\nerror: really\x07"});
   });
 }
+void notice_storm(Store& store) {
+  storm(store, [](Talk& talk) {
+    for (std::uint32_t i = 0; i < 5000; ++i) {
+      const std::string name = i % 3 == 0   ? std::string(echo_channel)
+                               : i % 3 == 1 ? "org.invented.n" + std::to_string(i)
+                                            : "../../\x1b[1m" + std::to_string(i);
+      talk.send(NoticeFrame{NoticedEnd::port, i, name});
+    }
+  });
+}
 void pong_storm(Store& store) {
   storm(store, [](Talk& talk) {
     for (std::uint64_t i = 0; i < 20'000; ++i) talk.send(PongFrame{i});
@@ -244,6 +254,8 @@ constexpr Way ways[] = {
     {"frames-for-one-gone", "2500 frames of all types for a stream that is gone",
      frames_for_one_gone, Verdict::lives, closed},
     {"go-away-storm", "5000 GO_AWAYs with terminal codes", go_away_storm, Verdict::lives, closed},
+    {"notice-storm", "5000 NOTICEs of channels, of others and of paths", notice_storm,
+     Verdict::lives, closed},
     {"pong-storm", "20000 PONGs that nobody asked for", pong_storm, Verdict::lives, closed},
     {"ping-flood-unread", "50000 PINGs, no PONG read", ping_flood_unread, Verdict::ends, not_read},
     {"never-reads", "asks for 100 MB and reads nothing", never_reads, Verdict::ends, not_read},

@@ -48,6 +48,12 @@ void wish_of(Store& store) {
   overwrite(frame, 8, wish, 1);
   send_one(store, frame);
 }
+void notice_of_end_9(Store& store) {
+  Bytes frame = raw_frame(14, 6, 0, 6);
+  overwrite(frame, 8, 9, 1);
+  overwrite(frame, 13, 'a', 1);
+  send_one(store, frame);
+}
 void stop_of_code_9(Store& store) {
   Bytes frame = raw_frame(7, 4, 1, 4);
   overwrite(frame, 8, 9, 4);
@@ -64,7 +70,7 @@ constexpr std::string_view no_code = "a stream error code that does not exist";
 
 constexpr Way ways[] = {
     {"open-short", "OPEN with 4 bytes", header<1, 4, 1>, Verdict::ends, too_short},
-    {"open-long", "OPEN with 68 bytes: a name of 64", header<1, 68, 1>, Verdict::ends, too_long},
+    {"open-long", "OPEN with 72 bytes: a name of 64", header<1, 72, 1>, Verdict::ends, too_long},
     {"accept-long", "ACCEPT with a byte", header<2, 1, 2>, Verdict::ends, too_long},
     {"refuse-short", "REFUSE with 1 byte", header<3, 1, 2>, Verdict::ends, too_short},
     {"refuse-long", "REFUSE with a reason of 121 bytes", header<3, 123, 2>, Verdict::ends,
@@ -98,7 +104,13 @@ constexpr Way ways[] = {
     {"leave-long", "LEAVE of 2^24 - 1 bytes", header<13, 0xffffff, 0>, Verdict::ends, too_long},
     {"leave-on-a-stream", "LEAVE that names stream 2", header<13, 4, 2>, Verdict::ends,
      names_a_stream},
-    {"type-14", "a frame of the first type that is not there", header<14, 0, 0>, Verdict::ends,
+    {"notice-short", "NOTICE without a name", header<14, 5, 0>, Verdict::ends, too_short},
+    {"notice-long", "NOTICE of a name of 64", header<14, 69, 0>, Verdict::ends, too_long},
+    {"notice-on-a-stream", "NOTICE that names stream 1", header<14, 6, 1>, Verdict::ends,
+     names_a_stream},
+    {"notice-of-end-9", "NOTICE of an end that does not exist", notice_of_end_9, Verdict::ends,
+     "NOTICE: an end that does not exist"},
+    {"type-15", "a frame of the first type that is not there", header<15, 0, 0>, Verdict::ends,
      no_type},
     {"type-255", "a frame of all ones", header<255, 0xffffff, 0xffffffff>, Verdict::ends, no_type},
     {"ping-on-a-stream", "PING that names stream 1", header<9, 8, 1>, Verdict::ends,

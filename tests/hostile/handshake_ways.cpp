@@ -99,7 +99,7 @@ void hello_longer_than_known(Store& store) {
   overwrite(message, 8, 512, 2);
   talk.send(message);
   talk.lane().await_consumed();
-  talk.send(raw_frame(14, 0, 1));
+  talk.send(raw_frame(15, 0, 1));
   talk.lane().await_end();
 }
 

@@ -49,7 +49,7 @@ void hosts_indexes_changed(Store& store) {
   talk.lane().page().left.prod = 0x0badcafe;
   talk.lane().wake();
   // This side's own reckoning is gone with them: a frame that the host must object to ends it.
-  talk.lane().put(raw_frame(14, 0, 0));
+  talk.lane().put(raw_frame(15, 0, 0));
   talk.lane().show();
   talk.lane().await_end();
 }
@@ -159,7 +159,7 @@ void one_page_for_all(Store& store) {
   Bytes frames;
   for (int i = 0; i < 100; ++i) frames += encoded(PingFrame{1});
   lane.send(frames);
-  lane.send(raw_frame(14, 0, 0));
+  lane.send(raw_frame(15, 0, 0));
   lane.await_end();
 }
 

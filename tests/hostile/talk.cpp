@@ -37,12 +37,13 @@ Bytes raw_frame(std::uint32_t type, std::uint32_t size, StreamId id, std::size_t
 }
 
 Bytes open_frame(StreamId id, std::string_view name, std::uint8_t shape, std::uint8_t kind) {
-  const std::size_t size = 4 + name.size();
+  const std::size_t size = 8 + name.size();
   Bytes frame = raw_frame(1, static_cast<std::uint32_t>(size), id, size);
   overwrite(frame, 8, shape, 1);
   overwrite(frame, 9, kind, 1);
   overwrite(frame, 10, name.size(), 2);
-  if (!name.empty()) std::memcpy(frame.data() + 12, name.data(), name.size());
+  overwrite(frame, 12, uid_unknown, 4);
+  if (!name.empty()) std::memcpy(frame.data() + 16, name.data(), name.size());
   return frame;
 }
 

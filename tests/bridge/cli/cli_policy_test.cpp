@@ -92,7 +92,7 @@ TEST_F(PolicyCheck, TellsProgramsTheSameAsJson) {
 }
 
 TEST_F(PolicyCheck, SaysInOneLineWhatIsWrongWithTheQuestion) {
-  EXPECT_THAT(check({"db", "no/name"}).err, HasSubstr("'/' at byte 2"));
+  EXPECT_THAT(check({"db", "no/name"}).err, HasSubstr("'/' at byte 3"));
   EXPECT_EQ(check({"db", "no/name"}).exit_code, exit_usage);
   EXPECT_EQ(check({"db", "org.open.agent", "--user", "nobody-of-that-name"}).exit_code, exit_usage);
   dir_.write("host.toml", "[[[");

@@ -22,7 +22,7 @@ class TargetsConfigured : public testing::Test {
   }
   /// A channel that is dialled, with these lines besides.
   ConfigLoad load_dialled(const std::string& lines) {
-    return load("[[channel]]\nname = \"a.b\"\nend = \"dial\"\n" + lines);
+    return load("[[channel]]\nname = \"org.a.b\"\nend = \"dial\"\n" + lines);
   }
   static std::vector<std::string> messages(const ConfigLoad& load) {
     std::vector<std::string> shown;
@@ -95,7 +95,7 @@ TEST_F(TargetsConfigured, ConnectSocketHasAModeAndNumbers) {
   EXPECT_EQ(got.config.connect.mode, 0666U);
   ASSERT_EQ(got.config.connect.numbers.size(), 2U);
   EXPECT_EQ(got.config.connect.numbers.at(22).text(), "org.example.ssh");
-  EXPECT_EQ(got.config.connect.numbers.at(4294967295).text(), "a.b");
+  EXPECT_EQ(got.config.connect.numbers.at(4294967295).text(), "org.a.b");
 }
 
 TEST_F(TargetsConfigured, FaultsOfTheConnectSectionKeepTheDaemonFromStarting) {
