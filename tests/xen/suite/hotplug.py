@@ -38,11 +38,12 @@ class Monitor:
                 return answer["return"]
 
 
-def write(nodes, permissions):
-    """In one transaction; then nobody but domain 0 writes them."""
-    run("xenstore-write", *[word for pair in nodes.items() for word in pair])
-    for path in nodes:
-        run("xenstore-chmod", path, *permissions)
+def write(folder, nodes, permissions):
+    """In one transaction; then nobody but domain 0 writes them, and who may read them may read the
+    folder. A program for each would take seconds."""
+    pairs = [(f"{folder}/{key}", value) for key, value in nodes.items()]
+    run("xenstore-write", folder, "", *[word for pair in pairs for word in pair])
+    run("xenstore-chmod", "-r", folder, *permissions)
 
 
 class HotChannel:
@@ -64,24 +65,21 @@ class HotChannel:
                          "server": True, "wait": False}})
         ours = ("n0", f"r{self.domid}")
         theirs = (f"n{self.domid}", "r0")
-        run("xenstore-write", self.front, "")
-        run("xenstore-chmod", self.front, *theirs)
-        write({f"{self.front}/{key}": value for key, value in {
+        write(self.front, {
             "backend": self.back, "backend-id": "0", "type": "ioemu", "name": self.name,
             "output": f"chardev:{self.chardev}", "limit": "1048576", "tty": "",
-            "protocol": "vt100"}.items()}, ours)
-        run("xenstore-write", self.back, "")
-        run("xenstore-chmod", self.back, *ours)
+            "protocol": "vt100"}, ours)
+        run("xenstore-chmod", self.front, *theirs)
         backend = {
             "frontend": self.front, "frontend-id": str(self.domid), "online": "1",
             "protocol": "vt100", "connection": "socket", "name": self.name, "path": self.path,
             "output": f"chardev:{self.chardev}", "state": "1"}
-        write({f"{self.back}/{key}": value for key, value in backend.items()}, ours)
+        write(self.back, backend, ours)
         # From here xl lists it, and knows what to remove with the guest.
-        write({f"{self.libxl}/{key}": value
-               for key, value in {**backend, "backend": self.back}.items()}, ("n0",))
+        write(self.libxl, {**backend, "backend": self.back}, ("n0",))
         # The kernel looks when this comes.
-        write({f"{self.front}/state": "1"}, theirs)
+        run("xenstore-write", f"{self.front}/state", "1")
+        run("xenstore-chmod", f"{self.front}/state", *theirs)
         eventually(lambda: xenstore(f"{self.back}/state") == "4", 30,
                    lambda: "the plugged channel does not connect: front "
                            f"{xenstore(self.front + '/state')}, back "
