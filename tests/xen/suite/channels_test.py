@@ -1,71 +1,26 @@
 """PV channels as administrators and agents know them: in a guest with systemd and udev, the guest's
-side of xenlane as it is installed, agents that know nothing of xenlane, and QEMU's sockets on the
-host. docs/guest.md says what holds here.
+side of xenlane as it is installed, agents that know nothing of xenlane, and on the host the named
+sockets of raw channels. docs/guest.md says what holds here.
 
 The guest is one of this scenario's own."""
 
-import json
 import os
-import re
 import subprocess
-import threading
 
+from agents import (AGENTS_UNIT, CLOUD, HOSTNAME, QEMU_AGENT, SSH_KEY, CloudAgent,
+                    ask_qemu_agent, console_of, host_drop_in, make_raw, unit_state)
 from hotplug import HotChannel
+from services_test import services_come_and_go
 from world import LOGS, Agent, Failure, Guest, check, eventually, listed_domains, run, timed
 
-CLOUD = "org.my.cloud.software.agent.version1"
-QEMU_AGENT = "org.qemu.guest_agent.0"
 HOT = "org.example.hot-plugged"
 LINKS = "/dev/xen-channel"
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExam admin@cloud"
-HOSTNAME = "web-17"
+GUEST = "cloud"
 
 
 def path_of(name):
-    return f"/run/test/{name}.sock"
-
-
-class CloudAgent:
-    """The host's end of cloud-early-config: connects, says hello, waits for the reply, hands over
-    the configuration. `path` is any Unix stream socket that leads to the channel."""
-
-    def __init__(self, path):
-        self.outcome = None
-        self.failure = None
-        self.thread = threading.Thread(target=self._run, args=(path,), daemon=True)
-        self.thread.start()
-
-    def _run(self, path):
-        try:
-            connection = eventually(lambda: Agent.connect(path), 60, f"no socket {path}")
-            connection.settimeout(120)
-            with connection, connection.makefile("rw", newline="\n") as lines:
-                token = os.urandom(8).hex()
-                self.say(lines, f"HELLO {token}")
-                # Until the guest's agent has made the tty raw, that echoes.
-                self.await_line(lines, rf"READY {token}")
-                self.say(lines, f"hostname {HOSTNAME}", f"ssh-key {SSH_KEY}", "end")
-                self.outcome = self.await_line(lines, r"APPLIED (.*)")
-        except Exception as failure:  # for whoever waits
-            self.failure = failure
-
-    @staticmethod
-    def say(lines, *texts):
-        lines.write("".join(text + "\n" for text in texts))
-        lines.flush()
-
-    @staticmethod
-    def await_line(lines, pattern):
-        for line in lines:
-            if found := re.fullmatch(pattern, line.rstrip("\r\n")):
-                return found[found.re.groups]
-        check(False, f"the channel ended before {pattern}")
-
-    def finish(self):
-        self.thread.join(120)
-        check(not self.failure, f"the cloud's agent: {self.failure}")
-        check(self.outcome, "the cloud's agent is still waiting")
-        return self.outcome
+    """QEMU's socket."""
+    return console_of(name).replace("{guest}", GUEST)
 
 
 def guest_with_channels():
@@ -74,7 +29,7 @@ def guest_with_channels():
                 f"connection=socket,name={QEMU_AGENT},path={path_of(QEMU_AGENT)}",
                 "connection=pty,name=../escape",
                 f"connection=pty,name={CLOUD}"]
-    return Guest("cloud", "pv", channels=channels, initrd="channels.cpio", memory=320,
+    return Guest(GUEST, "pv", channels=channels, initrd="channels.cpio", memory=320,
                  kernel="rdinit=/lib/systemd/systemd systemd.unit=xen-test.target "
                         "systemd.show_status=0")
 
@@ -82,9 +37,10 @@ def guest_with_channels():
 def early_config(guest, agent):
     """Steps 1 to 11 of xen-pv-channel(7). 1 to 3: the guest is made from what all guests are made
     of, and its configuration lists the channel that its agent expects, with a socket path of its
-    own."""
+    own. That path is in xenlane's configuration; the host's agent knows the channel's name."""
     guest.create(bridge=False)  # 4, and 5 is going on
     check(agent.finish() == f"{HOSTNAME} 1", f"applied was: {agent.outcome}")  # 9 to 11
+    print(f"  {agent.refusals} times the channel was not there yet", flush=True)
     check(guest.sh("hostname") == HOSTNAME, "the host name is not the configured one")
     check(guest.sh("cat /root/.ssh/authorized_keys") == SSH_KEY, "the ssh key is another one")
 
@@ -101,11 +57,6 @@ def udev_made_links(guest):
     known = guest.sh("udevadm info /sys/bus/xen/devices/console-3")
     for text in (f"E: SYSTEMD_ALIAS={LINKS}/{CLOUD}", "E: TAGS=:systemd:"):
         check(text in known, f"udev does not know {text}:\n{known}")
-
-
-def unit_state(guest, unit):
-    return dict(line.split("=", 1) for line in guest.sh(
-        f"systemctl show -p ActiveState,ConditionResult '{unit}'").split("\n"))
 
 
 def no_getty_on_channels(guest):
@@ -125,84 +76,10 @@ def no_getty_on_channels(guest):
     guest.sh("systemctl stop serial-getty@hvc5.service")
 
 
-class QemuAgentClient:
-    """Asks qemu-ga, by QEMU's socket of its channel."""
-
-    ANSWER_SECONDS = 5
-    SYNC_TRIES = 12
-
-    def __init__(self, path):
-        self.connection = eventually(lambda: Agent.connect(path), 20, f"no socket {path}")
-        self.connection.settimeout(self.ANSWER_SECONDS)
-        self.received = b""
-        # When it opens its tty, it throws away what came before: it is asked again.
-        for _ in range(self.SYNC_TRIES):
-            if self._sync():
-                return
-        check(False, "qemu-ga does not answer")
-
-    def _sync(self):
-        """True once the answer is the one to this question, and not to an earlier one."""
-        token = int.from_bytes(os.urandom(4), "big")
-        self.connection.sendall(b"\xff")  # ends whatever was begun
-        self._send("guest-sync", id=token)
-        while line := self._line():
-            # A tty that is not raw yet has sent back what it was told, whole or in pieces.
-            if line.strip(b"\xff\r\n") == json.dumps({"return": token}).encode():
-                return True
-        return False
-
-    def _send(self, command, **arguments):
-        question = {"execute": command, "arguments": arguments}
-        self.connection.sendall(json.dumps(question).encode() + b"\n")
-
-    def _line(self):
-        """The next line; nothing when none comes."""
-        while b"\n" not in self.received:
-            try:
-                part = self.connection.recv(65536)
-            except TimeoutError:
-                return None
-            check(part, "the channel of qemu-ga ended")
-            self.received += part
-        line, self.received = self.received.split(b"\n", 1)
-        return line + b"\n"
-
-    def ask(self, command):
-        self._send(command)
-        line = self._line()
-        check(line, f"qemu-ga does not answer {command}")
-        answer = json.loads(line)
-        check("return" in answer, f"qemu-ga answers {command} by {answer}")
-        return answer["return"]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.connection.close()
-
-
-def qemu_guest_agent(guest):
-    """qemu-ga of Debian's, unmodified, started by its device unit."""
-    with QemuAgentClient(path_of(QEMU_AGENT)) as agent:
-        info = agent.ask("guest-info")
-        name = agent.ask("guest-get-host-name")
-    check(info["version"].startswith("7.2"), f"guest-info says {info['version']}")
-    check(any(each["name"] == "guest-exec" for each in info["supported_commands"]),
-          "guest-info lists no guest-exec")
-    check(name["host-name"] == HOSTNAME, f"guest-get-host-name says {name}")
-    print(f"  qemu-ga {info['version']}, {len(info['supported_commands'])} commands", flush=True)
-
-
-def bridge_as_service(guest):
-    """xenlane-guest under its unit, with all that this forbids it."""
-    guest.sh("mkdir -p /etc/xenlane && cp /guest/guest.toml /etc/xenlane/")
-    guest.sh("systemctl start xenlane-guest.service")
-    guest.await_service(30)
-    check(unit_state(guest, "xenlane-guest.service")["ActiveState"] == "active",
-          "xenlane-guest.service is not active")
-    guest.sh("systemctl stop xenlane-guest.service")
+def raw_while_it_runs(guest):
+    """The host's side of qemu-ga's channel, added to the running guest."""
+    make_raw(guest, QEMU_AGENT)
+    ask_qemu_agent(guest)
 
 
 def link_of(guest, name):
@@ -214,7 +91,8 @@ def listed_channels(guest):
 
 
 def hot_plug(guest):
-    """A channel added to the running guest, used, and taken away. No tool of Xen's does it."""
+    """A channel added to the running guest, used, and taken away under the host's program. No tool
+    of Xen's does it; xenlane's host has its socket as soon as it is told."""
     channel = HotChannel(guest, 7, HOT, path_of(HOT))
     waiting = guest.agent.start(f"await_link {LINKS}/{HOT} 60 say")
     guest.sh("until pidof await_link; do sleep 0.1; done")
@@ -222,13 +100,14 @@ def hot_plug(guest):
     how = guest.agent.wait(waiting, 60)
     check(how == (0, "waiting\ncreated"), f"the agent's inotify has seen: {how}")
     check(link_of(guest, HOT) == "/dev/hvc7", f"the link is {link_of(guest, HOT)}")
-    exchange(guest, channel)
+    make_raw(guest, HOT)
+    exchange(guest, guest.socket_path(HOT))
     check(len(listed_channels(guest)) == 7, f"xl lists {listed_channels(guest)}")
-    channel.unplug()
+    with guest.connect(HOT) as connection:
+        channel.unplug()
+        check(connection.recv(1) == b"", "the host's program was not told that the channel went")
+    run("xenlane", "channel", "remove", guest.name, HOT)
     eventually(lambda: not link_of(guest, HOT), 20, "the link stays when the channel has gone")
-
-
-AGENTS_UNIT = "qemu-ga-xen.service"
 
 
 def plugged_behind(guest):
@@ -265,22 +144,23 @@ def moved_by_restoring(guest):
     guest.sh("/sbin/xen-console-setup")
     check(link_of(guest, QEMU_AGENT) == "/dev/hvc6", f"the link is {link_of(guest, QEMU_AGENT)}")
     guest.sh(f"systemctl restart {AGENTS_UNIT}")
-    qemu_guest_agent(guest)
+    raw_while_it_runs(guest)  # to the host it is another guest
 
 
 def agent_follows(guest):
-    """Where the bytes go shows that the links are right, and qemu-ga's unit is there again."""
-    exchange(guest, plugged_behind(guest))
+    """Where the bytes go, by QEMU's own socket, shows that the links are right. qemu-ga's unit is
+    there again, behind the host's socket that stayed meanwhile."""
+    exchange(guest, plugged_behind(guest).path)
     eventually(lambda: unit_state(guest, AGENTS_UNIT)["ActiveState"] == "active", 20,
                lambda: f"with its channel {AGENTS_UNIT} is {unit_state(guest, AGENTS_UNIT)}")
-    qemu_guest_agent(guest)
+    ask_qemu_agent(guest)
 
 
-def exchange(guest, channel):
+def exchange(guest, path):
     """A line each way."""
     reading = guest.agent.start(f"exec 4<>{LINKS}/{HOT}; stty raw -echo <&4; echo ready >&4; "
                                 "head -n 1 <&4; echo done >&4; sleep 1")
-    connection = eventually(lambda: Agent.connect(channel.path), 20, "no socket of QEMU's")
+    connection = eventually(lambda: Agent.connect(path), 20, f"no socket {path}")
     with connection, connection.makefile("rb") as lines:
         connection.settimeout(30)
         check(lines.readline() == b"ready\n", "the guest's first line is another one")
@@ -301,7 +181,8 @@ def tell_log(guest):
 def with_guest(parts):
     guest = guest_with_channels()
     try:
-        agent = CloudAgent(path_of(CLOUD))
+        host_drop_in(GUEST, raw=[CLOUD])
+        agent = CloudAgent(guest.socket_path(CLOUD))
         with timed("early configuration"):
             early_config(guest, agent)
         for part in parts:
@@ -311,14 +192,15 @@ def with_guest(parts):
         if guest.name in listed_domains():
             tell_log(guest)
             run("xl", "destroy", guest.name)
+        host_drop_in(GUEST)
     # xl removes what has been plugged in by hand, too.
     left = run("xenstore-ls", f"/local/domain/0/backend/console/{guest.domid}", expect=None)
     check("state" not in left, f"of the guest there is left:\n{left}")
 
 
 def channels_scenario(_world):
-    with_guest((udev_made_links, no_getty_on_channels, qemu_guest_agent, hot_plug, agent_follows,
-                bridge_as_service))
+    with_guest((udev_made_links, no_getty_on_channels, raw_while_it_runs, hot_plug, agent_follows,
+                services_come_and_go))
 
 
 def channels_restore_scenario(_world):
