@@ -52,11 +52,13 @@ std::optional<StartFailure> vchan_trouble(const BridgeConfig& config) {
 }
 
 ChannelOperations operations_of(LiveChannels& channels) {
-  return {
-      [&](const BridgeConfig& fresh) { return describe(channels.apply(channels_for(fresh, ""))); },
-      [&](std::string_view, ChannelConfig channel) { return channels.add(std::move(channel)); },
-      [&](std::string_view, const ChannelName& name) { return channels.remove(name); },
-      [](std::string_view guest) { return guest.empty(); }};
+  return {[&](const BridgeConfig& fresh) {
+            const ChannelChanges changes = channels.apply(channels_for(fresh, ""));
+            return Applied{describe(changes), !changes.failed.empty()};
+          },
+          [&](std::string_view, ChannelConfig channel) { return channels.add(std::move(channel)); },
+          [&](std::string_view, const ChannelName& name) { return channels.remove(name); },
+          [](std::string_view guest) { return guest.empty(); }};
 }
 
 int run(const BridgeConfig& config, const std::optional<std::string>& config_path) {
@@ -109,6 +111,7 @@ int run(const BridgeConfig& config, const std::optional<std::string>& config_pat
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);  // until there is something to reload
   if (argc == 3 && std::string_view(argv[1]) == bench_service_option) {
     return serve_bench(STDIN_FILENO, argv[2]);
   }

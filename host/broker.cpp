@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +55,15 @@ boost::system::error_code last_error() {
   return {errno, boost::system::generic_category()};
 }
 
+/// A file of its own for each worker: whoever reads one moves nothing of another's.
+transport::UniqueFd file_in_memory(const std::string& text) {
+  transport::UniqueFd file(::memfd_create("settings", MFD_CLOEXEC));
+  if (!file || ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+    return {};
+  }
+  return file;
+}
+
 }  // namespace
 
 /// One guest that is served. It keeps the channels' sockets, which outlive its workers.
@@ -62,7 +72,7 @@ struct Broker::Guest final : public ChannelServer {
       : domid(guest_domid),
         identity(std::move(guest_identity)),
         run_dir(folder),
-        files(std::make_unique<ListenerFiles>(folder)),
+        files(std::make_unique<ListenerFiles>(folder, identity.name)),
         channels(*files, *this) {}
 
   // ChannelServer
@@ -271,12 +281,14 @@ void Broker::stop_guest(Domid domid) {
   publish("guest-down", *guest);
 }
 
-boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest, int orders) const {
+boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest, int orders,
+                                                  int settings) const {
   std::vector<std::string> arguments{worker_.program};
   arguments.insert(arguments.end(), worker_.arguments.begin(), worker_.arguments.end());
   arguments.insert(arguments.end(),
                    {"--worker", guest.identity.name, "--domid", std::to_string(guest.domid),
-                    "--uuid", uuid_of(guest.identity.uuid), "--orders", std::to_string(orders)});
+                    "--uuid", uuid_of(guest.identity.uuid), "--orders", std::to_string(orders),
+                    "--config", fmt::format("/proc/self/fd/{}", settings)});
   for (const auto& [name, listener] : guest.listeners) {
     arguments.insert(arguments.end(), {"--listener", fmt::format("{}={}", name, listener.get())});
   }
@@ -290,6 +302,7 @@ boost::system::result<pid_t> Broker::spawn_worker(const Guest& guest, int orders
   if (child > 0) return child;
   // Only calls that are safe between fork and exec from here on.
   ::fcntl(orders, F_SETFD, 0);
+  ::fcntl(settings, F_SETFD, 0);
   for (const auto& [name, listener] : guest.listeners) ::fcntl(listener.get(), F_SETFD, 0);
   ::execv(pointers[0], pointers.data());
   ::_exit(127);
@@ -304,7 +317,9 @@ boost::system::result<pid_t> Broker::start_worker(Guest& guest) {
   } catch (const std::system_error& error) {
     return boost::system::error_code(error.code());
   }
-  auto child = spawn_worker(guest, theirs.get());
+  const transport::UniqueFd settings = file_in_memory(worker_.settings);
+  if (!settings) return last_error();
+  auto child = spawn_worker(guest, theirs.get(), settings.get());
   if (!child) return child;
   guest.worker = *child;
   ++guest.worker_starts;
@@ -377,20 +392,22 @@ void Broker::check_orders(const Guest& guest) {
   ::kill(guest.worker, SIGKILL);
 }
 
-json::object Broker::reload(BridgeConfig fresh) {
+Applied Broker::reload(BridgeConfig fresh) {
   config_.channels = std::move(fresh.channels);
   config_.denials = std::move(fresh.denials);
-  config_.guests = std::move(fresh.guests);
-  json::object guests;
+  // What a file that cannot be read says of guests is what it said before, as far as anyone knows.
+  if (!fresh.guests_unknown) config_.guests = std::move(fresh.guests);
+  Applied applied;
   for (const auto& [domid, guest] : guests_) {
     const std::string& name = guest->identity.name;
     if (!guest_is_served(config_, name)) continue;  // scan() ends it
     const ChannelChanges changes = guest->channels.apply(channels_for(config_, name));
-    if (!changes.empty()) guests[name] = describe(changes);
+    if (!changes.empty()) applied.changes[name] = describe(changes);
+    applied.has_failed = applied.has_failed || !changes.failed.empty();
     check_orders(*guest);
   }
   domains_changed_.raise();
-  return guests;
+  return applied;
 }
 
 std::string Broker::add_channel(std::string_view guest_name, ChannelConfig channel) {

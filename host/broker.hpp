@@ -17,6 +17,7 @@
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/listeners.hpp"
 #include "bridge/daemon/peer.hpp"
+#include "bridge/daemon/reload.hpp"
 #include "bridge/events/event.hpp"
 #include "transport/base/signal.hpp"
 #include "transport/xenstore/client.hpp"
@@ -27,6 +28,9 @@ namespace xenlane::host {
 struct WorkerCommand {
   std::string program;
   std::vector<std::string> arguments;
+  /// The settings that the broker began with, which a worker is to have too, whatever has become of
+  /// the files meanwhile.
+  std::string settings;
 };
 
 class Broker {
@@ -41,8 +45,8 @@ class Broker {
   /// Stops every worker and takes the guests' host nodes out of xenstore.
   boost::asio::awaitable<void> shut_down();
   /// Serves the guests and channels of `fresh` from now on; its other settings are not looked at.
-  /// Returns what has changed, by guest (docs/control.md).
-  boost::json::object reload(bridge::BridgeConfig fresh);
+  /// The changes are by guest.
+  bridge::Applied reload(bridge::BridgeConfig fresh);
   /// Until the guest ends. Returns what is wrong, or nothing.
   std::string add_channel(std::string_view guest, bridge::ChannelConfig channel);
   bool remove_channel(std::string_view guest, const bridge::ChannelName& name);
@@ -68,7 +72,7 @@ class Broker {
   boost::asio::awaitable<void> start_guest(transport::Domid domid, Identity identity);
   void stop_guest(transport::Domid domid);
   boost::asio::awaitable<void> keep_worker(std::shared_ptr<Guest> guest);
-  boost::system::result<pid_t> spawn_worker(const Guest& guest, int orders) const;
+  boost::system::result<pid_t> spawn_worker(const Guest& guest, int orders, int settings) const;
   boost::system::result<pid_t> start_worker(Guest& guest);
   std::shared_ptr<Guest> find(std::string_view guest_name) const;
   static void check_orders(const Guest& guest);

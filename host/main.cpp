@@ -86,10 +86,7 @@ int run_broker(BridgeConfig& config, const Options& options) {
   const auto executor = context.get_executor();
   transport::XenStore store(executor, store_path,
                             std::chrono::milliseconds(config.timeouts.xenstore_ms));
-  host::WorkerCommand worker{"/proc/self/exe", {"--run-dir", config.run_dir}};
-  if (options.config_path) {
-    worker.arguments.insert(worker.arguments.end(), {"--config", *options.config_path});
-  }
+  host::WorkerCommand worker{"/proc/self/exe", {"--run-dir", config.run_dir}, config.settings};
   host::Broker broker(executor, store, config, std::move(worker));
   ListenerFiles files(config.run_dir);
   const auto started = std::chrono::steady_clock::now();
@@ -129,6 +126,7 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);  // until there is something to reload
   if (argc == 3 && std::string_view(argv[1]) == bench_service_option) {
     return serve_bench(STDIN_FILENO, argv[2]);
   }

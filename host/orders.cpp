@@ -13,6 +13,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "bridge/channel/text.hpp"
 #include "bridge/cli/exit_codes.hpp"
 #include "bridge/control/protocol.hpp"
 #include "bridge/daemon/channel_json.hpp"
@@ -27,6 +28,8 @@ using transport::UniqueFd;
 
 namespace {
 
+/// Of a file's name; JSON is UTF-8, and names of files need not be.
+constexpr std::size_t file_bytes_max = 4096;
 /// For the first orders; a broker that is alive sends them at once.
 constexpr int first_orders_ms = 10000;
 
@@ -112,7 +115,7 @@ void OrderSender::set_channel(const ChannelConfig& channel, const std::string& p
                            {"channel", channel_to_json(channel)},
                            {"path", path},
                            {"error", channel.error},
-                           {"file", channel.where.file},
+                           {"file", escape_untrusted(channel.where.file, file_bytes_max)},
                            {"line", channel.where.line}};
   send(json::serialize(order), UniqueFd(listener < 0 ? -1 : ::fcntl(listener, F_DUPFD_CLOEXEC, 0)));
 }

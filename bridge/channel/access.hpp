@@ -32,7 +32,8 @@ bool is_listed(const ChannelConfig& channel, const LocalUser& user);
 /// at.
 bool may_write(const LocalUser& user, mode_t mode, uid_t owner, gid_t group);
 
-/// The same for the socket that the channel will have. What is not configured is the daemon's own.
+/// The same for the socket that the channel will have. What is not configured is root's,
+/// whom the daemon is taken for.
 bool may_open(const ChannelConfig& channel, const LocalUser& user);
 
 }  // namespace xenlane::bridge

@@ -51,6 +51,7 @@ struct ChannelStats {
 struct PeerEnd {
   NoticedEnd end = NoticedEnd::none;
   std::uint32_t open = 0;
+  bool operator==(const PeerEnd&) const = default;
 };
 
 struct Channel {

@@ -72,6 +72,7 @@ void ChannelTable::handle_session_ended(int error, const std::string& reason) {
   auto broken = std::move(connections_);
   connections_.clear();
   eager_ = 0;
+  set_aside_ = 0;
   for (auto& [id, joined] : broken) {
     --joined.channel->stats.open;
     end_badly(*joined.channel, {false, joined.pid, error, reason});
@@ -148,6 +149,7 @@ void ChannelTable::end_badly(Channel& channel, BadEnding ending) {
 void ChannelTable::break_stream(StreamId id, int error, const std::string& message) {
   if (const auto early = incoming_.find(id); early != incoming_.end()) {
     const std::uint64_t held = early->second.early.size() - early->second.told;
+    set_aside_ -= early->second.told;
     if (held > 0) mux()->delivered(id, held);
     std::erase(early->second.channel->waiting_remote, id);
     incoming_.erase(early);
@@ -226,6 +228,7 @@ void ChannelTable::handle_readable(StreamId id) {
 std::uint64_t ChannelTable::untold_bytes(Joined& joined, std::uint64_t bytes) {
   const std::uint64_t told = std::min(joined.told, bytes);
   joined.told -= told;
+  set_aside_ -= told;
   return bytes - told;
 }
 
@@ -292,7 +295,7 @@ void ChannelTable::handle_open(const OpenRequested& open) {
   };
   if (!name) return refuse(EINVAL, "not a channel name");
   if (channel == nullptr) {
-    if (events_ != nullptr && events_->wants_events()) {
+    if (events_ != nullptr && events_->wants_events() && peer_events_.allows()) {
       events_->publish({"refused",
                         {{"channel", open.untrusted_name},
                          {"by", peer_name_},
@@ -310,6 +313,11 @@ void ChannelTable::handle_open(const OpenRequested& open) {
   if (open.kind != channel->config.socket) {
     return refuse(EPROTOTYPE, fmt::format("the channel's sockets are of kind {} here",
                                           to_string(channel->config.socket)));
+  }
+  // The peer may use an id again when both directions have ended; here its old stream may have
+  // bytes that nobody has read.
+  if (incoming_.contains(open.id) || connections_.contains(open.id)) {
+    return refuse(EAGAIN, "the stream of that number is not read to its end");
   }
   if (wants_port && channel->waiting_remote.size() >= port_waiting_max) {
     return refuse(EAGAIN, "too many unpaired connections");

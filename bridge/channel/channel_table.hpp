@@ -41,6 +41,10 @@ inline constexpr std::chrono::milliseconds session_wait_max{2000};
 /// channel carries.
 inline constexpr std::chrono::milliseconds raw_after{10000};
 
+/// What is kept of all the peer's ends without a partner together, for which it may go on sending:
+/// what comes behind that stays within its windows.
+inline constexpr std::uint64_t set_aside_bytes_max = 16 * 1024 * 1024;
+
 /// How long the other side may take to accept or refuse a stream: its own dialling has dial_ms.
 inline constexpr std::chrono::milliseconds answer_wait_max{10000};
 
@@ -65,8 +69,8 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   /// Adds a channel; `listener` is its listening socket if its end has one. Starts accepting.
   void add(ChannelConfig config, std::string socket_path, transport::UniqueFd listener);
   /// A channel of that name is there: new connections are made on the new terms, those there are go
-  /// on. Without a `listener` the socket stays as it is. When the end is of another kind, the
-  /// channel is another one: it is removed and added. Else it is added.
+  /// on. Without a `listener` the socket stays as it is. When the end or its sockets are of another
+  /// kind, the channel is another one: it is removed and added. Else it is added.
   void set(ChannelConfig config, std::string socket_path, transport::UniqueFd listener);
   /// The channel's connections break, and there is none of that name any more. False when there
   /// was none.
@@ -193,6 +197,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::unordered_map<StreamId, Incoming> incoming_;
   std::uint64_t session_count_ = 0;
   std::uint64_t eager_ = 0;
+  std::uint64_t set_aside_ = 0;  ///< bytes, of all `told`
   bool refusing_ = false;
   bool was_up_ = false;   ///< there was a session once
   bool raw_due_ = false;  ///< raw_after has passed without one
@@ -205,6 +210,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   std::deque<std::pair<std::chrono::steady_clock::time_point, StreamId>> answers_due_;
   boost::asio::steady_timer answer_wait_;
   LogBudget peer_lines_;   ///< what the peer alone decides the number of
+  LogBudget peer_events_;  ///< of channels that are not here
   LogBudget local_lines_;  ///< and what local programs do
   bool answer_timed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

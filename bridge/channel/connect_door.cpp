@@ -204,6 +204,11 @@ asio::awaitable<void> ConnectDoor::State::serve(std::shared_ptr<State> self, Uni
     self->turn_away(channel, who, name, {EAGAIN, "too many connections"});
     co_return;
   }
+  // It may have changed meanwhile.
+  if (const auto reason = objection(channel, who)) {
+    self->turn_away(channel, who, name, *reason);
+    co_return;
+  }
   LocalEnd local{std::move(visitor.socket), who.pid, who.uid,
                  fmt::format("OK {}\n", request->asked)};
   self->table.connect(*channel, std::move(local));

@@ -39,8 +39,8 @@ void ChannelTable::set(ChannelConfig config, std::string socket_path, UniqueFd l
   Channel* channel = find(config.name.text());
   const bool listens = channel != nullptr && channel->listener.is_open();
   const bool stays = channel != nullptr && channel->config.end == config.end &&
-                     channel->config.error.empty() && config.error.empty() &&
-                     listens == !socket_path.empty();
+                     channel->config.socket == config.socket && channel->config.error.empty() &&
+                     config.error.empty() && listens == !socket_path.empty();
   if (!stays) {
     const ChannelName name = config.name;
     remove(name);
@@ -70,6 +70,7 @@ bool ChannelTable::remove(const ChannelName& name) {
   boost::system::error_code ignored;
   channel->listener.close(ignored);
   channel->may_accept.raise();
+  for (const auto& lone : channel->waiting_local) lone->close();
   channel->waiting_local.clear();
   raise_all();  // visitors may have waited for room here
   if (channel->raw) channel->raw->close();

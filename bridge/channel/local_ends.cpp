@@ -52,10 +52,12 @@ asio::awaitable<void> ChannelTable::accept_connections(std::shared_ptr<Channel> 
   const auto goes_on = [&] { return *alive && channel->listener.is_open(); };
   while (goes_on()) {
     while (goes_on() && !may_accept(*channel)) {
-      ++accepts_held_;
+      // A raw channel waits for its own last connection only, which says so.
+      const std::size_t held = is_raw_now(*channel) ? 0 : 1;
+      accepts_held_ += held;
       co_await channel->may_accept.wait();
       if (!*alive) co_return;
-      --accepts_held_;
+      accepts_held_ -= held;
     }
     if (!goes_on()) co_return;
     // The listener may be exchanged for another meanwhile: then the wait ends in an error.
@@ -205,7 +207,10 @@ void ChannelTable::join(StreamId id, Channel& channel, LocalEnd local,
   if (eager) ++eager_;
   publish("connected", channel, {{"pid", std::to_string(local.pid)}});
   tell_peer_of_port(channel);
-  if (channel.config.lane == LanePreference::console) mux()->set_weightless(id);
+  // One of a port's may have ended while it waited, and is only there to be read.
+  if (channel.config.lane == LanePreference::console && mux_of(id) != nullptr) {
+    mux()->set_weightless(id);
+  }
   // Whoever connects mostly writes next: try to read before waiting for news.
   handle_readable(id);
 }
@@ -228,6 +233,7 @@ void ChannelTable::join_incoming(StreamId id, LocalEnd local, ByteQueue first,
   const auto connection = connections_.at(id).connection;
   connection->put_first(std::move(first));
   if (!greet(id)) {
+    set_aside_ -= stream.told;
     if (stream.early.size() > stream.told) {
       mux()->delivered(id, stream.early.size() - stream.told);
     }
@@ -246,6 +252,7 @@ void ChannelTable::refuse_incoming(StreamId id, int error, const std::string& me
   end_badly(*stream.channel, {true, 0, error, message});
   log_refusal(stream.channel->config.name.text(), message);
   if (stream.early.size() > stream.told) mux()->delivered(id, stream.early.size() - stream.told);
+  set_aside_ -= stream.told;
   mux()->refuse(id, static_cast<std::uint16_t>(error), message);
   session_.wake();
 }

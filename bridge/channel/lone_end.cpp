@@ -16,6 +16,8 @@ namespace {
 
 /// What is read at once.
 constexpr std::size_t piece_bytes = 16 * 1024;
+/// Before others have their turn.
+constexpr int reads_max = 16;
 
 }  // namespace
 
@@ -48,7 +50,14 @@ bool LoneEnd::has_unread() {
 
 void LoneEnd::read() {
   std::array<std::byte, piece_bytes> piece;
-  for (;;) {
+  for (int reads = 0;; ++reads) {
+    if (reads == reads_max) {
+      // A program that says more and more is not to keep others waiting.
+      boost::asio::post(socket_.get_executor(), [self = shared_from_this()] {
+        if (self->socket_.is_open()) self->read();
+      });
+      return;
+    }
     const bool keeps = keeps_ == Keeps::bytes;
     const std::size_t room = keeps ? bytes_max_ - bytes_.size() : piece.size();
     // What it says beyond that waits in its own socket.
@@ -86,6 +95,12 @@ void LoneEnd::wait_gone() {
                      [self = shared_from_this()](const boost::system::error_code& error) {
                        if (!error && self->socket_.is_open()) self->wait_gone();
                      });
+}
+
+void LoneEnd::close() {
+  gone_ = nullptr;
+  boost::system::error_code ignored;
+  socket_.close(ignored);
 }
 
 std::pair<bool, LoneEnd::Parts> LoneEnd::take() {

@@ -33,6 +33,8 @@ class LoneEnd : public std::enable_shared_from_this<LoneEnd> {
     LocalEnd local;
     ByteQueue bytes;  ///< that were read from its socket
   };
+  /// Drops the connection: its channel is no more.
+  void close();
   /// Ends the waiting. False in `first` when the program has left without a word.
   std::pair<bool, Parts> take();
 

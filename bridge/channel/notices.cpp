@@ -62,10 +62,11 @@ void ChannelTable::tell_peer_of_port(const Channel& channel) {
 void ChannelTable::handle_notice(const PeerNotices& notice) {
   const auto name = ChannelName::parse(notice.untrusted_name);
   if (!name) return;
-  if (Channel* channel = find(name->text())) {
-    channel->peer = PeerEnd{notice.end, notice.open};
-  }
-  if (events_ == nullptr || !events_->wants_events()) return;
+  Channel* channel = find(name->text());
+  const PeerEnd now{notice.end, notice.open};
+  const bool is_news = channel != nullptr ? channel->peer != now : peer_events_.allows();
+  if (channel != nullptr) channel->peer = now;
+  if (!is_news || events_ == nullptr || !events_->wants_events()) return;
   events_->publish({"peer-channel",
                     {{"channel", name->text()},
                      {"end", std::string(to_string(notice.end))},

@@ -34,7 +34,11 @@ void ChannelTable::pair_port(Channel& channel) {
     const auto lone = channel.waiting_local.front();
     channel.waiting_local.pop_front();
     auto [has_word, parts] = lone->take();
-    if (!has_word) continue;
+    if (!has_word) {
+      publish("disconnected", channel);
+      tell_peer_of_port(channel);
+      continue;
+    }
     const StreamId remote = channel.waiting_remote.front();
     channel.waiting_remote.pop_front();
     join_incoming(remote, std::move(parts.local), std::move(parts.bytes));
@@ -57,7 +61,10 @@ void ChannelTable::deliver_early(StreamId id, Incoming& stream,
   stream.early.append(bytes.second);
   if (config.end != EndKind::port || mux_of(id) == nullptr) return;
   if (stream.early.size() + mux()->window(id) > config.byte_limit) return;
-  mux()->set_aside(id, stream.early.size() - stream.told);
+  const std::uint64_t more = stream.early.size() - stream.told;
+  if (set_aside_ + more > set_aside_bytes_max) return;
+  mux()->set_aside(id, more);
+  set_aside_ += more;
   stream.told = stream.early.size();
   session_.wake();
 }

@@ -66,6 +66,7 @@ asio::awaitable<void> ChannelTable::run_raw(std::shared_ptr<Channel> channel, pi
   }
   publish("disconnected", *channel, {{"lane", "raw"}});
   channel->may_accept.raise();
+  raise_all();  // who comes by another door may have waited too
 }
 
 }  // namespace xenlane::bridge

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <cstring>
 
@@ -19,6 +20,8 @@ namespace {
 
 /// QEMU makes its sockets while the domain is being built, a little after we may be asked for it.
 constexpr std::chrono::milliseconds open_retry{50};
+/// Then others have their turn.
+constexpr std::size_t reads_in_a_row = 16;
 constexpr auto wait_token = asio::as_tuple(asio::use_awaitable);
 
 bool would_block(int error) {
@@ -83,6 +86,7 @@ asio::awaitable<RawLink::Ending> RawLink::run(Open open, std::chrono::millisecon
   if (!co_await write_all(client_, greeting_.data(), greeting_.size())) end(0, "");
   asio::co_spawn(executor_, carry_out(), transport::or_throw);
   asio::co_spawn(executor_, carry_in(), transport::or_throw);
+  asio::co_spawn(executor_, watch_client(), transport::or_throw);
   while (!is_over_) co_await over_.wait();
   co_return ending_;
 }
@@ -106,7 +110,9 @@ asio::awaitable<bool> RawLink::write_all(Descriptor& to, const char* bytes, std:
 asio::awaitable<void> RawLink::carry_out() {
   const auto self = shared_from_this();
   std::array<char, raw_bytes> bytes;
-  while (!is_over_) {
+  for (std::size_t reads = 1; !is_over_; ++reads) {
+    if (reads % reads_in_a_row == 0) co_await asio::post(executor_, asio::use_awaitable);
+    if (is_over_) co_return;
     const ssize_t got = ::read(client_.native_handle(), bytes.data(), bytes.size());
     if (got > 0) {
       if (!co_await write_all(device_, bytes.data(), static_cast<std::size_t>(got))) {
@@ -120,10 +126,22 @@ asio::awaitable<void> RawLink::carry_out() {
     const auto [error] = co_await client_.async_wait(descriptor_base::wait_read, wait_token);
     if (error) co_return;
   }
-  // It says no more, but may read on: until it has gone altogether.
+  // It says no more, but may read on.
+  is_silent_ = true;
+  if (!is_over_ && client_has_gone()) end(0, "");
+}
+
+// A program that has gone altogether is waited for no longer than its last words take.
+asio::awaitable<void> RawLink::watch_client() {
+  const auto self = shared_from_this();
   while (!is_over_ && !client_has_gone()) {
     const auto [error] = co_await client_.async_wait(descriptor_base::wait_error, wait_token);
     if (error) co_return;
+  }
+  if (is_over_) co_return;
+  if (!is_silent_) {
+    asio::steady_timer pause(executor_, raw_drain_max);
+    co_await pause.async_wait(wait_token);
   }
   end(0, "");
 }
@@ -131,7 +149,9 @@ asio::awaitable<void> RawLink::carry_out() {
 asio::awaitable<void> RawLink::carry_in() {
   const auto self = shared_from_this();
   std::array<char, raw_bytes> bytes;
-  while (!is_over_) {
+  for (std::size_t reads = 1; !is_over_; ++reads) {
+    if (reads % reads_in_a_row == 0) co_await asio::post(executor_, asio::use_awaitable);
+    if (is_over_) co_return;
     const ssize_t got = ::read(device_.native_handle(), bytes.data(), bytes.size());
     if (got > 0) {
       if (!co_await write_all(client_, bytes.data(), static_cast<std::size_t>(got))) {

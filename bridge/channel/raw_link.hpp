@@ -23,6 +23,8 @@ namespace xenlane::bridge {
 
 /// What is read at once; no more than this waits to be written, each way.
 inline constexpr std::size_t raw_bytes = 16 * 1024;
+/// How long the channel is still kept for what a program said before it left, if it is not taken.
+inline constexpr std::chrono::milliseconds raw_drain_max{2000};
 
 class RawLink : public std::enable_shared_from_this<RawLink> {
  public:
@@ -52,6 +54,7 @@ class RawLink : public std::enable_shared_from_this<RawLink> {
 
   boost::asio::awaitable<bool> open_device(Open open, std::chrono::milliseconds deadline);
   boost::asio::awaitable<void> carry_out();
+  boost::asio::awaitable<void> watch_client();
   boost::asio::awaitable<void> carry_in();
   boost::asio::awaitable<bool> write_all(Descriptor& to, const char* bytes, std::size_t size);
   void end(int error, const std::string& text);
@@ -63,6 +66,7 @@ class RawLink : public std::enable_shared_from_this<RawLink> {
   Descriptor device_;
   transport::Signal over_;
   bool is_over_ = false;
+  bool is_silent_ = false;  ///< the program says no more, and all it said is out
   Ending ending_;
   std::uint64_t bytes_in_ = 0;
   std::uint64_t bytes_out_ = 0;

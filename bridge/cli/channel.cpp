@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <memory>
 
 #include "bridge/channel/text.hpp"
@@ -49,9 +50,16 @@ Answer<Which> parse_which(const Here& here, const std::vector<std::string>& word
   return {{guest.value.name, words.back()}, {}};
 }
 
-/// A text, or what a file would have without quotes: true, false, [a, b].
+/// A text, or what a file would have without quotes: true, false, a number, [a, b].
 json::value value_of(std::string_view text) {
   if (text == "true" || text == "false") return text == "true";
+  std::int64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  // Digits behind a zero are a mode's.
+  const bool is_number =
+      error == std::errc{} && stop == end && (text.size() == 1 || text[0] != '0');
+  if (is_number) return number;
   if (!text.starts_with('[') || !text.ends_with(']')) return json::value(text);
   json::array list;
   text = text.substr(1, text.size() - 2);
@@ -59,7 +67,7 @@ json::value value_of(std::string_view text) {
     const std::size_t comma = std::min(text.find(','), text.size());
     std::string_view item = text.substr(0, comma);
     while (item.starts_with(' ')) item.remove_prefix(1);
-    list.push_back(json::value(item));
+    list.push_back(value_of(item));
     text.remove_prefix(std::min(comma + 1, text.size()));
   }
   return list;

@@ -15,7 +15,7 @@ namespace json = boost::json;
 
 /// "added org.example.a, org.example.b", a line for each kind of change there is.
 void print_changes(const json::object& changes, const std::string& before) {
-  for (const char* kind : {"added", "changed", "removed"}) {
+  for (const char* kind : {"added", "changed", "removed", "failed"}) {
     const json::array* names = json_array(changes, kind);
     if (names == nullptr || names->empty()) continue;
     std::vector<std::string> shown;

@@ -60,6 +60,13 @@ std::string unescape(std::string_view text) {
   return out;
 }
 
+/// The line is escaped already; whoever wrote it, it does nothing to a terminal.
+std::string printable(std::string line) {
+  std::ranges::replace_if(
+      line, [](char byte) { return byte < ' ' || byte > '~'; }, '?');
+  return line;
+}
+
 json::object parse_line(const std::string& guest, std::string_view line) {
   json::object event{{"v", control_version}, {"time", std::time(nullptr)}};
   if (!guest.empty()) event["guest"] = guest;
@@ -146,7 +153,7 @@ class Watch {
       if (newline == std::string::npos) break;
       const std::string line = pending.substr(0, newline);
       pending.erase(0, newline + 1);
-      if (!take(index, line)) return;
+      take(index, line);
     }
     if (sources_[index].line.size() > watch_line_bytes_max) lose(index);
   }
@@ -164,25 +171,23 @@ class Watch {
     source.is_ready = false;
   }
 
-  /// False when the sources have changed.
-  bool take(std::size_t index, const std::string& line) {
+  // The broker's own source is the first: those that come and go by it are behind it.
+  void take(std::size_t index, const std::string& line) {
     const std::string guest = sources_[index].guest;
     const json::object event = parse_line(guest, line);
     const std::string kind = json_text(event, "event");
     if (kind == "ready") {
       sources_[index].is_ready = true;
-      return true;
+      return;
     }
     const bool is_news = sources_[index].is_ready;
     if (kind != "xenlane" && (is_news || options_.with_now)) print(guest, line, event);
-    if (!is_host_ || !guest.empty()) return true;
+    if (!is_host_ || !guest.empty()) return;
     const std::string named = json_text(event, "guest");
     if (kind == "guest-up" || kind == "guest") add(named, json_text(event, "run_dir") + "/events");
     if (kind == "guest-down") {
       std::erase_if(sources_, [&](const Source& source) { return source.guest == named; });
-      return false;
     }
-    return true;
   }
 
   void print(const std::string& guest, const std::string& line, const json::object& event) const {
@@ -191,8 +196,7 @@ class Watch {
       return;
     }
     fmt::print("{:%H:%M:%S} {}{}\n", fmt::localtime(std::time(nullptr)),
-               guest.empty() ? "" : escape_untrusted(guest) + ": ",
-               escape_untrusted(line, watch_line_bytes_max));
+               guest.empty() ? "" : escape_untrusted(guest) + ": ", printable(line));
   }
 
   WatchOptions options_;

@@ -23,7 +23,8 @@ bool ConfigLoad::is_fatal() const {
 
 std::string path_for_guest(std::string path, std::string_view guest) {
   static constexpr std::string_view mark = "{guest}";
-  if (const auto at = path.find(mark); at != std::string::npos) {
+  for (auto at = path.find(mark); at != std::string::npos;
+       at = path.find(mark, at + guest.size())) {
     path.replace(at, mark.size(), guest);
   }
   return path;

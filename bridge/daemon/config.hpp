@@ -151,6 +151,9 @@ struct BridgeConfig {
   std::string events_group = {};
   gid_t events_gid = static_cast<gid_t>(-1);
   std::vector<std::string> guests = {"*"};  ///< host only: globs of the domains that are served
+  /// A file that cannot be read may have said which guests are served, and none behind it does:
+  /// `guests` is empty then.
+  bool guests_unknown = false;
   Limits limits;
   VchanConfig vchan;
   LanesConfig lanes;
@@ -161,6 +164,7 @@ struct BridgeConfig {
   std::vector<Denial> denials;          ///< in the order of the files
   std::string file;                     ///< the main file that was asked for, read or not
   std::string drop_in_dir;              ///< the drop-in folder; empty when there is none
+  std::string settings;  ///< all sections but the channels, as one TOML text that has the same
 };
 
 enum class Severity { error, warning };

@@ -194,6 +194,11 @@ std::vector<std::string> check_together(const toml::table& table, const Draft& d
         "channel: end = \"raw\" needs a console, the path that the guest's xl configuration has "
         "for this channel");
   }
+  const bool has_pv_channel = draft.end == EndKind::raw || !draft.console.empty();
+  if (draft.target.socket == SocketKind::seqpacket && has_pv_channel) {
+    faults.emplace_back(
+        "channel: socket = \"seqpacket\" cannot be had with a PV channel, which streams only");
+  }
   if (draft.end == EndKind::dial && !draft.console.empty()) {
     faults.emplace_back("channel: 'console' is not for end = \"dial\"");
   }

@@ -36,6 +36,7 @@ class Loader {
   void read_channels(const toml::node& node, const std::string& file);
   std::vector<std::string> drop_ins();
   void deny_all(SourceLocation where, std::string why) {
+    load_.config.guests_unknown = true;
     load_.config.denials.push_back(
         {"*", "*", load_.config.channels.size(), std::move(where), std::move(why)});
   }
@@ -49,6 +50,7 @@ class Loader {
   Side side_;
   ConfigLoad load_;
   std::map<std::string, SourceLocation> set_at_;  // "section.key": where it was last set
+  toml::table settings_;                          // the sections' keys, as they count
 };
 
 /// The whole file, or what went wrong with reading it.
@@ -108,6 +110,9 @@ void Loader::read_tables(const toml::table& root, const std::string& file) {
     } else if (const auto* table = node.as_table()) {
       const auto remember = [&](const std::string& setting, std::uint32_t at) {
         set_at_[name + "." + setting] = {file, at};
+        if (setting == "guests") load_.config.guests_unknown = false;
+        auto& section = *settings_.insert(name, toml::table{}).first->second.as_table();
+        section.insert_or_assign(setting, *table->get(setting));
       };
       const auto keys = name == "connect" ? connect_keys(*table, load_.config.connect)
                                           : section_keys(name, load_.config, side_);
@@ -137,8 +142,11 @@ void Loader::read_file(const std::string& path, bool is_main) {
     read_tables(toml::parse(content, path), path);
   } catch (const toml::parse_error& error) {
     add({path, static_cast<std::uint32_t>(error.source().begin.line)}, Severity::error, scope,
-        fmt::format("{}; nothing of this file is used, and no channel of the files behind it",
-                    escape_untrusted(error.description(), 400)));
+        fmt::format("{}; nothing of this file is used, and no channel of the files behind it{}",
+                    escape_untrusted(error.description(), 400),
+                    side_ == Side::host ? "; as it may say which guests are served, none is before "
+                                          "another file behind it says so"
+                                        : ""));
     deny_all({path, static_cast<std::uint32_t>(error.source().begin.line)}, "the file is not TOML");
   }
   std::stable_sort(
@@ -271,6 +279,10 @@ ConfigLoad Loader::run(const std::optional<std::string>& path) {
   if (path || !is_absent) read_file(load_.config.file, true);
   for (const std::string& drop_in : drop_ins()) read_file(drop_in, false);
   load_.config.lanes.policy.idle = std::chrono::milliseconds(load_.config.lanes.idle_ms);
+  if (load_.config.guests_unknown) load_.config.guests.clear();
+  std::ostringstream settings;
+  settings << settings_;
+  load_.config.settings = settings.str();
   check_relations();
   check_channels();
   return std::move(load_);

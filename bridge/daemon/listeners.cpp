@@ -56,11 +56,17 @@ void ListenerFiles::link(std::string_view name, const std::string& path) {
   const auto status = fs::symlink_status(path, error);
   if (fs::exists(status) && !fs::is_symlink(status)) failed("there is something else already");
   const std::string temporary = path + ".xenlane-new";
-  fs::remove(temporary, error);
+  if (fs::is_symlink(fs::symlink_status(temporary, error))) fs::remove(temporary, error);
   fs::create_symlink(file.path, temporary, error);
-  if (!error) fs::rename(temporary, path, error);
   if (error) failed(error.message());
-  file.link = path;
+  fs::rename(temporary, path, error);
+  if (!error) {
+    file.link = path;
+    return;
+  }
+  const std::string why = error.message();
+  fs::remove(temporary, error);
+  failed(why);
 }
 
 void ListenerFiles::remove(std::string_view name) {
@@ -80,7 +86,7 @@ transport::UniqueFd listen(ListenerFiles& files, ChannelConfig& channel) {
   try {
     auto listener =
         files.listen(name, channel.socket_mode, channel.uid, channel.gid, channel.socket);
-    if (!channel.link.empty()) files.link(name, channel.link);
+    if (!channel.link.empty()) files.link(name, path_for_guest(channel.link, files.guest()));
     return listener;
   } catch (const StartFailure& failure) {
     spdlog::error("channel {} is disabled: {}", name, failure.what);

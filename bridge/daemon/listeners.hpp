@@ -22,7 +22,9 @@ inline constexpr int listen_backlog = 1024;
 /// Makes listening sockets in a folder and unlinks those it made when destroyed.
 class ListenerFiles {
  public:
-  explicit ListenerFiles(std::string folder) : folder_(std::move(folder)) {}
+  /// `guest` is whose sockets they are; empty in a guest.
+  explicit ListenerFiles(std::string folder, std::string guest = {})
+      : folder_(std::move(folder)), guest_(std::move(guest)) {}
   ListenerFiles(const ListenerFiles&) = delete;
   ListenerFiles& operator=(const ListenerFiles&) = delete;
   ListenerFiles(ListenerFiles&&) = default;
@@ -34,6 +36,7 @@ class ListenerFiles {
   transport::UniqueFd listen(std::string_view name, mode_t mode, uid_t uid = static_cast<uid_t>(-1),
                              gid_t gid = static_cast<gid_t>(-1),
                              SocketKind kind = SocketKind::stream);
+  const std::string& guest() const { return guest_; }
   /// Makes `path` a symbolic link to the socket `name`, in one step. Another link there is
   /// replaced, anything else is left alone: then, or on another failure, throws StartFailure.
   void link(std::string_view name, const std::string& path);
@@ -51,6 +54,7 @@ class ListenerFiles {
   static void unlink_link(const File& file);
 
   std::string folder_;
+  std::string guest_;
   std::map<std::string, File, std::less<>> files_;
 };
 

@@ -50,10 +50,13 @@ ChannelChanges LiveChannels::apply(const std::vector<const ChannelConfig*>& conf
     } else {
       ChannelConfig before = found->second.wanted;
       before.where = channel->where;  // moving a section changes nothing
-      if (before == *channel) continue;
+      // One that could not have its socket may have it now.
+      const bool is_whole = found->second.has_socket == has_listener(*channel);
+      if (before == *channel && is_whole) continue;
       changes.changed.push_back(name);
     }
-    serve(*channel, false);
+    const std::string error = serve(*channel, false);
+    if (!error.empty() && channel->error.empty()) changes.failed.push_back(name + ": " + error);
   }
   for (auto entry = entries_.begin(); entry != entries_.end();) {
     const auto here = entry++;
@@ -81,9 +84,11 @@ std::string LiveChannels::add(ChannelConfig channel) {
 bool LiveChannels::remove(const ChannelName& name) {
   const auto found = entries_.find(name.text());
   if (found == entries_.end()) return false;
+  // The caller's may be the entry's own.
+  const ChannelName gone = name;
   entries_.erase(found);
-  files_.remove(name.text());
-  server_.remove_channel(name);
+  files_.remove(gone.text());
+  server_.remove_channel(gone);
   return true;
 }
 

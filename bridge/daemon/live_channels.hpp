@@ -49,6 +49,7 @@ struct ChannelChanges {
   std::vector<std::string> added;
   std::vector<std::string> changed;
   std::vector<std::string> removed;
+  std::vector<std::string> failed;  ///< "NAME: why": they are disabled
 
   bool empty() const { return added.empty() && changed.empty() && removed.empty(); }
 };

@@ -27,7 +27,8 @@ json::array names(const std::vector<std::string>& texts) {
 json::object describe(const ChannelChanges& changes) {
   return {{"added", names(changes.added)},
           {"changed", names(changes.changed)},
-          {"removed", names(changes.removed)}};
+          {"removed", names(changes.removed)},
+          {"failed", names(changes.failed)}};
 }
 
 json::object Reloader::reload() {
@@ -47,7 +48,9 @@ json::object Reloader::reload() {
     spdlog::error("{}: not reloaded; everything stays as it was", load.config.file);
     return reply;
   }
-  reply["changes"] = operations_.apply(std::move(load.config));
+  const Applied applied = operations_.apply(std::move(load.config));
+  reply["changes"] = applied.changes;
+  if (applied.has_failed) reply["errors"] = true;
   spdlog::info("reloaded: {}", json::serialize(reply["changes"]));
   return reply;
 }

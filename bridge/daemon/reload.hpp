@@ -15,10 +15,16 @@ namespace xenlane::bridge {
 
 boost::json::object describe(const ChannelChanges& changes);
 
+/// What came of a configuration.
+struct Applied {
+  boost::json::object changes;  ///< docs/control.md
+  bool has_failed = false;      ///< a channel could not have its socket
+};
+
 /// What a daemon does to its channels.
 struct ChannelOperations {
-  /// Takes over the channels (and guests) of a configuration; returns what has changed.
-  std::function<boost::json::object(BridgeConfig fresh)> apply;
+  /// Takes over the channels (and guests) of a configuration.
+  std::function<Applied(BridgeConfig fresh)> apply;
   /// Returns what is wrong, or nothing. `guest` is empty in a guest.
   std::function<std::string(std::string_view guest, ChannelConfig channel)> add;
   std::function<bool(std::string_view guest, const ChannelName& name)> remove;

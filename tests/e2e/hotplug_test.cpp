@@ -21,7 +21,8 @@ constexpr const char* added = "org.added.echo";
 /// Adds the channel on both sides: the host's programs reach the guest's echo.
 void add_echo(World& world) {
   const std::string target = "unix:" + world.service_path("web", "echo");
-  const Outcome host = world.tool("0", {"channel", "add", "web", added, "--listen"});
+  const Outcome host = world.tool("0", {"channel", "add", "web", added, "--listen", "--set",
+                                        "mode=0660", "--set", "users=[0, 65534]"});
   ASSERT_EQ(host.code, 0) << host.err;
   const Outcome guest = world.tool("web", {"channel", "add", added, "--dial", target});
   ASSERT_EQ(guest.code, 0) << guest.err;
@@ -131,23 +132,25 @@ TEST(Hotplug, ReloadAddsChangesAndRemovesWhatTheFilesSay) {
   World world({"web"});
   const std::string folder = world.dir() + "/host.d";
   fs::create_directory(folder);
-  write_file(
-      folder + "/20-more.toml",
-      channel("org.more.one", "listen") + channel("org.more.two", "listen", "", "mode = \"0600\""));
+  write_file(folder + "/20-more.toml",
+             channel("org.example.more.channel.one", "listen") +
+                 channel("org.example.more.channel.two", "listen", "", "mode = \"0600\""));
   world.start();
   Flood bystander(world.host_socket("web", "org.guest.echo"), 3, bystander_rate);
   ASSERT_TRUE(bystander.wait_received(1));
-  const std::string one = world.host_socket("web", "org.more.one");
-  const std::string two = world.host_socket("web", "org.more.two");
-  const std::string three = world.host_socket("web", "org.more.three");
+  const std::string one = world.host_socket("web", "org.example.more.channel.one");
+  const std::string two = world.host_socket("web", "org.example.more.channel.two");
+  const std::string three = world.host_socket("web", "org.example.more.channel.three");
   ASSERT_TRUE(fs::exists(one) && fs::exists(two));
 
-  write_file(folder + "/20-more.toml", channel("org.more.two", "listen", "", "mode = \"0666\"") +
-                                           channel("org.more.three", "listen"));
+  write_file(folder + "/20-more.toml",
+             channel("org.example.more.channel.two", "listen", "", "mode = \"0666\"") +
+                 channel("org.example.more.channel.three", "listen"));
   const Outcome outcome = world.tool("0", {"reload"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(outcome.out,
-            "web: added org.more.three\nweb: changed org.more.two\nweb: removed org.more.one\n");
+            "web: added org.example.more.channel.three\nweb: changed "
+            "org.example.more.channel.two\nweb: removed org.example.more.channel.one\n");
   EXPECT_FALSE(fs::exists(one));
   EXPECT_TRUE(fs::exists(three));
   struct stat found {};
@@ -172,6 +175,45 @@ TEST(Hotplug, ReloadByASignalWorksAndAFatalErrorChangesNothing) {
   EXPECT_THAT(outcome.err, testing::HasSubstr("everything stays as it was"));
   EXPECT_TRUE(fs::exists(more));
   EXPECT_TRUE(world.echo_works(world.guest_socket("web", "org.host.echo")));
+}
+
+TEST(Hotplug, WorkersKeepTheSettingsThatTheirBrokerHas) {
+  World world({"web"});
+  world.start();
+  write_file(world.host_config_path(), "[[[");
+  EXPECT_EQ(world.tool("0", {"reload"}).code, 3);
+  const pid_t worker = world.worker_pid("web");
+  ::kill(worker, SIGKILL);
+  EXPECT_TRUE(world.echo_works(world.host_socket("web", "org.guest.echo")))
+      << "everything stays as it was, for new workers too";
+  EXPECT_EQ(world.bridge_status("0", "web").at("role").as_string(), "worker");
+}
+
+TEST(Hotplug, ProgramThatWaitsOnAPortHearsThatItIsRemoved) {
+  World world({"web"});
+  world.start();
+  Client lone(world.host_socket("web", "org.port.one"));
+  ASSERT_TRUE(lone.send("is anybody there?"));
+  ASSERT_EQ(world.tool("0", {"channel", "remove", "web", "org.port.one"}).code, 0);
+  EXPECT_EQ(lone.receive_to_end(end_within), "");
+  EXPECT_NE(lone.ending(), Ending::open);
+}
+
+TEST(Hotplug, ChannelThatCannotHaveItsSocketIsSaidAndTriedAgain) {
+  World world({"web"});
+  const std::string folder = world.dir() + "/later";
+  const std::string config =
+      world.host_config() +
+      channel("org.linked.echo", "listen", "", "link = \"" + folder + "/{guest}/{guest}.sock\"\n");
+  world.start();
+  write_file(world.host_config_path(), config);
+  const Outcome failed = world.tool("0", {"reload"});
+  EXPECT_EQ(failed.code, 3);
+  EXPECT_THAT(failed.out, testing::HasSubstr("web: failed org.linked.echo: link " + folder));
+  fs::create_directories(folder + "/web");
+  const Outcome mended = world.tool("0", {"reload"});
+  EXPECT_EQ(mended.code, 0) << mended.err;
+  EXPECT_TRUE(Client(folder + "/web/web.sock").ok()) << "{guest} is the guest's name, each time";
 }
 
 TEST(Hotplug, BrokenDropInDeniesWhatComesBehindIt) {

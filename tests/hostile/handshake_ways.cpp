@@ -37,7 +37,7 @@ void welcome_from_guest(Store& store) {
   send_altered_hello(store, 10, 2, 1);
 }
 void versions_reversed(Store& store) {
-  send_altered_hello(store, 12, 3, 2);
+  send_altered_hello(store, 12, protocol_version_max + 1, 2);
 }
 void version_of_the_future(Store& store) {
   send_altered_hello(store, 12, 0xffff0007, 4);

@@ -58,6 +58,33 @@ TEST_F(ChannelTableTest, LoneStreamOfAPortMaySaySoMuchAndThenHasToWait) {
   });
 }
 
+TEST_F(ChannelTableTest, StreamThatHasEndedBothWaysBeforeItsPartnerCameIsReadToItsEnd) {
+  ChannelConfig config = port("a.b");
+  config.lane = LanePreference::console;
+  add(config);
+  start();
+  Mux& mux = *guest_driver->mux();
+  const StreamId id = mux.open(EndShape::port, "a.b");
+  guest.to_send = "last words";
+  mux.source_ready(id);
+  guest_driver->wake();
+  run_until([&] { return host_driver->mux()->counters().data_bytes_in == 10; });
+  mux.finish(id);
+  mux.stop_sending(id, StreamError::cancelled);
+  guest_driver->wake();
+  run_until([&] { return !host_driver->mux()->has_stream(id); });
+  const auto client = connect_unix(dir / "a.b");
+  ASSERT_TRUE(client);
+  std::string heard;
+  run_until([&] {
+    char bytes[64];
+    const ssize_t got = ::recv(client->get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    if (got > 0) heard.append(bytes, static_cast<std::size_t>(got));
+    return got == 0;
+  });
+  EXPECT_EQ(heard, "last words");
+}
+
 TEST_F(ChannelTableTest, RowOfStreamsThatWaitForPartnersHasAnEnd) {
   add(port("a.b"));
   start();

@@ -157,6 +157,18 @@ TEST_F(RawLinkTest, SlowReaderHoldsUpTheOtherSideAndLosesNothing) {
   });
 }
 
+TEST_F(RawLinkTest, ProgramThatLeavesAChannelThatTakesNothingGivesItUp) {
+  start();
+  const std::string words(65536, 'w');
+  for (int quiet = 0; quiet < 20;) {
+    quiet = ::send(program.get(), words.data(), words.size(), MSG_NOSIGNAL) > 0 ? 0 : quiet + 1;
+    context.run_one_for(milliseconds(5));
+  }
+  program.reset();
+  run_until([&] { return ending.has_value(); });
+  EXPECT_TRUE(ending->text.empty());
+}
+
 TEST_F(RawLinkTest, ClosedFromOutsideItEndsBothConnections) {
   start();
   say(program, "x");

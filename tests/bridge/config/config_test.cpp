@@ -322,42 +322,6 @@ guest = "web"
                           "x.toml:6: error: channel.guest: is only for the host's files"));
 }
 
-TEST_F(Config, DropInsAreReadInByteOrderAndTheLaterSettingWins) {
-  dir_.write("x.d/10-b.toml",
-             "[limits]\nstreams_max = 10\n[[channel]]\nname='org.b.b'\nend='port'\n");
-  dir_.write("x.d/10-B.toml",
-             "[limits]\nstreams_max = 9\n[[channel]]\nname='org.B.b'\nend='port'\n");
-  dir_.write("x.d/05-a.toml", "[[channel]]\nname='org.a.b'\nend='port'\n");
-  dir_.write("x.d/extra.toml", "this is not read = = =");
-  dir_.write("x.d/README", "neither is this");
-  const ConfigLoad got =
-      load("[limits]\nstreams_max = 1\n[[channel]]\nname='org.z.b'\nend='port'\n");
-  std::vector<std::string> names;
-  for (const ChannelConfig& channel : got.config.channels) names.push_back(channel.name.text());
-  EXPECT_THAT(names, ElementsAre("org.z.b", "org.a.b", "org.B.b", "org.b.b"));
-  EXPECT_EQ(got.config.limits.streams_max, 10U);
-  EXPECT_EQ(got.config.drop_in_dir, dir_ / "x.d");
-  EXPECT_THAT(lines(got),
-              ElementsAre("x.d/extra.toml: warning: is not read: a drop-in's name is NN-NAME.toml, "
-                          "with two digits"));
-}
-
-TEST_F(Config, DropInThatIsNotTomlDeniesWhatItMayHaveDenied) {
-  dir_.write("x.d/10-a.toml", "[[channel]]\nname='org.a.a'\nend='port'\n");
-  dir_.write("x.d/20-b.toml", "[[channel]]\nname='org.b.b'\nend='port'\n[[channel]\n");
-  dir_.write("x.d/30-c.toml", "[[channel]]\nname='org.c.c'\nend='port'\n");
-  const ConfigLoad got = load("");
-  EXPECT_THAT(lines(got),
-              ElementsAre(AllOf(HasSubstr("x.d/20-b.toml:4: error: "),
-                                HasSubstr("nothing of this file is used, and no channel of the "
-                                          "files behind it"))));
-  EXPECT_TRUE(got.has_errors());
-  EXPECT_FALSE(got.is_fatal());
-  EXPECT_NE(find_channel(got.config, name("org.a.a"), "web"), nullptr) << "read before it";
-  EXPECT_EQ(find_channel(got.config, name("org.b.b"), "web"), nullptr);
-  EXPECT_EQ(find_channel(got.config, name("org.c.c"), "web"), nullptr);
-}
-
 TEST_F(Config, MainFileThatIsNotTomlIsFatal) {
   const ConfigLoad got = load("[daemon]\nlog_level = debug\n");
   EXPECT_THAT(lines(got), ElementsAre(HasSubstr("x.toml:2: error: ")));

@@ -176,6 +176,16 @@ TEST_F(Policy, FaultsOfAChannelToldAsJsonAreAllSaid) {
   EXPECT_THAT(deny.error, HasSubstr("only for the configuration files"));
 }
 
+TEST_F(Policy, PvChannelCannotCarryMessages) {
+  for (const std::string end : {"end = 'raw'", "end = 'port'"}) {
+    const ConfigLoad got = load(
+        "[[channel]]\nname = 'org.a.b'\nsocket = 'seqpacket'\n"
+        "console = '/run/x.sock'\n" +
+        end + "\n");
+    EXPECT_THAT(got.config.channels.front().error, HasSubstr("which streams only")) << end;
+  }
+}
+
 TEST_F(Policy, RawEndNeedsItsConsoleOnTheHostAndFindsItInAGuest) {
   const ConfigLoad host = load("[[channel]]\nname = 'org.a'\nend = 'raw'\n");
   EXPECT_THAT(host.config.channels.front().error, HasSubstr("needs a console"));
