@@ -74,7 +74,7 @@ bool ChannelTable::remove(const ChannelName& name) {
   channel->waiting_local.clear();
   raise_all();  // visitors may have waited for room here
   if (channel->raw) channel->raw->close();
-  publish("channel-removed", *channel);
+  publish("channel-removed", *channel, {{"end", std::string(to_string(channel->config.end))}});
   tell_peer(*channel);
 
   const std::string why = "the channel was removed";

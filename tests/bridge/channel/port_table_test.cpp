@@ -28,7 +28,7 @@ TEST_F(ChannelTableTest, StreamThatItsOpenerResetsBeforeItHasAPartnerIsForgotten
 }
 
 TEST_F(ChannelTableTest, LoneStreamOfAPortMaySaySoMuchAndThenHasToWait) {
-  constexpr std::uint64_t limit = 40 * 1024;
+  constexpr std::uint64_t limit = 64 * 1024;
   constexpr std::size_t piece = 1024;
   ChannelConfig config = port("a.b");
   config.byte_limit = limit;

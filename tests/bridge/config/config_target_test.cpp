@@ -95,7 +95,7 @@ TEST_F(TargetsConfigured, ConnectSocketHasAModeAndNumbers) {
   EXPECT_EQ(got.config.connect.mode, 0666U);
   ASSERT_EQ(got.config.connect.numbers.size(), 2U);
   EXPECT_EQ(got.config.connect.numbers.at(22).text(), "org.example.ssh");
-  EXPECT_EQ(got.config.connect.numbers.at(4294967295).text(), "org.a.b");
+  EXPECT_EQ(got.config.connect.numbers.at(4294967295).text(), "a.b");
 }
 
 TEST_F(TargetsConfigured, FaultsOfTheConnectSectionKeepTheDaemonFromStarting) {
