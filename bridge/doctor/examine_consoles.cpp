@@ -145,13 +145,14 @@ void examine_link(const ConsoleFact& console, Findings& findings) {
   if (link.kind == FileKind::missing) {
     findings.note(check::console_link, link.path,
                   "is not there; xenlane needs none, other agents find their device by it",
-                  "install a udev rule as in xen-pv-channel(7)");
+                  "install xenlane's udev rule, which runs xen-console-setup");
   } else if (link.kind != FileKind::link ||
              link.target.substr(link.target.rfind('/') + 1) != device) {
-    findings.warn(check::console_link, link.path,
-                  fmt::format("leads to {} and not to {}",
-                              link.kind == FileKind::link ? link.target : "no device", device),
-                  fmt::format("ln -sfn {} {}", console.device.path, link.path));
+    findings.warn(
+        check::console_link, link.path,
+        fmt::format("leads to {} and not to {}",
+                    link.kind == FileKind::link ? link.target : "no device", device),
+        fmt::format("xen-console-setup; by hand: ln -sfn {} {}", console.device.path, link.path));
   } else {
     findings.ok(check::console_link, link.path, "leads to " + link.target);
   }

@@ -115,7 +115,7 @@ void examine_channels(const BridgeFact& bridge, const std::string& prefix, Findi
     if (!channel.error.empty()) {
       findings.error(check::channel_disabled, exit_configuration, thing,
                      "disabled: " + channel.error,
-                     "mend the [[channel]] section, then restart the daemon");
+                     "mend the [[channel]] section, then xenlane reload");
     }
     if (channel.refused == 0) continue;
     const std::string what =

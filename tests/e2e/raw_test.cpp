@@ -139,6 +139,29 @@ TEST(Raw, ChannelThatIsNotThereIsARefusalWithItsPath) {
   EXPECT_THAT(outcome.err, HasSubstr("channel/web/org.raw.none: No such file or directory"));
 }
 
+// The other way round: in the guest a bridge, on the host a plain program on QEMU's socket.
+TEST(Raw, GuestsProgramReachesAPlainProgramOnQemusSocket) {
+  World world({"web"});
+  BareGuest bare(world, "org.raw.guest");
+  const std::string config = world.dir() + "/bare.toml";
+  write_file(config, "[console]\ndevice = \"none\"\n" +
+                         channel("org.raw.guest", "raw", "", "console = \"" + bare.tty + "\"\n"));
+  Process bridge(
+      {program("xensim"), "exec", "bare", "--", program("xenlane-guest"), "--config", config},
+      {"/dev/null", "/dev/null", world.dir() + "/log.bare"});
+  const std::string socket = world.guest_socket("bare", "org.raw.guest");
+  ASSERT_TRUE(eventually([&] { return fs::exists(socket); }));
+  Client in_guest(socket);
+  ASSERT_TRUE(in_guest.send("from the guest"));
+  ASSERT_TRUE(eventually([&] { return bare.has_tty_open(); }));
+  Client on_host(world.dir() + "/x/channel/bare/org.raw.guest");
+  ASSERT_TRUE(on_host.send("from the host"));
+  EXPECT_EQ(in_guest.receive(13), "from the host");
+  EXPECT_EQ(on_host.receive(14), "from the guest");
+  bridge.signal(SIGTERM);
+  EXPECT_EQ(bridge.wait(), 0);
+}
+
 TEST(Raw, PortWithoutABridgeGoesToThePvChannelAndABridgeThatCameIsWaitedFor) {
   World world({"web"});
   write_file(world.host_config_path(),

@@ -2,8 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "bridge/daemon/config.hpp"
-#include "tests/bridge/temp_dir.hpp"
+#include "tests/bridge/config/config_files.hpp"
 
 namespace xenlane::bridge {
 namespace {
@@ -13,27 +12,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class DropIns : public testing::Test {
- protected:
-  ConfigLoad load(std::string_view content, Side side = Side::host) {
-    return load_config(side, dir_.write("x.toml", content));
-  }
-
-  /// The diagnostics as "line: severity: message", without the folder.
-  std::vector<std::string> lines(const ConfigLoad& load) const {
-    std::vector<std::string> shown;
-    for (const Diagnostic& diagnostic : load.diagnostics) {
-      std::string line = format_diagnostic(diagnostic);
-      EXPECT_TRUE(line.starts_with(dir_.path() + "/")) << line;
-      shown.push_back(line.substr(dir_.path().size() + 1));
-    }
-    return shown;
-  }
-
-  static ChannelName name(std::string_view text) { return ChannelName::parse(text).value(); }
-
-  TempDir dir_;
-};
+class DropIns : public ConfigFiles {};
 
 TEST_F(DropIns, DropInsAreReadInByteOrderAndTheLaterSettingWins) {
   dir_.write("x.d/10-b.toml",

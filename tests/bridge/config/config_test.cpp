@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "bridge/cli/exit_codes.hpp"
-#include "tests/bridge/temp_dir.hpp"
+#include "tests/bridge/config/config_files.hpp"
 
 namespace xenlane::bridge {
 namespace {
@@ -17,27 +17,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-class Config : public testing::Test {
- protected:
-  ConfigLoad load(std::string_view content, Side side = Side::host) {
-    return load_config(side, dir_.write("x.toml", content));
-  }
-
-  /// The diagnostics as "line: severity: message", without the folder.
-  std::vector<std::string> lines(const ConfigLoad& load) const {
-    std::vector<std::string> shown;
-    for (const Diagnostic& diagnostic : load.diagnostics) {
-      std::string line = format_diagnostic(diagnostic);
-      EXPECT_TRUE(line.starts_with(dir_.path() + "/")) << line;
-      shown.push_back(line.substr(dir_.path().size() + 1));
-    }
-    return shown;
-  }
-
-  static ChannelName name(std::string_view text) { return ChannelName::parse(text).value(); }
-
-  TempDir dir_;
-};
+class Config : public ConfigFiles {};
 
 TEST_F(Config, EmptyFileGivesTheDefaults) {
   const ConfigLoad got = load("");

@@ -13,7 +13,7 @@ namespace {
 
 using namespace bridge;  // NOLINT(google-build-using-namespace): this file is about little else
 
-constexpr int frame_types = 13;
+constexpr int frame_types = 14;
 
 std::vector<std::byte> copy_of(Bytes bytes) {
   return {bytes.begin(), bytes.end()};
@@ -23,7 +23,7 @@ void check_limits(const FrameHeader& header) {
   const bool is_data = header.type == FrameType::data;
   FUZZ_CHECK(header.payload_bytes <=
              (is_data ? data_payload_bytes_max : control_payload_bytes_max));
-  const bool of_session = header.type >= FrameType::ping && header.type <= FrameType::leave;
+  const bool of_session = header.type >= FrameType::ping && header.type <= FrameType::notice;
   FUZZ_CHECK(header.type == FrameType::credit || (header.id == 0) == of_session);
 }
 
@@ -91,6 +91,12 @@ Frame any_frame(Input& choices) {
       return GoAwayFrame{choices.text(choices.below(200))};
     case 11:
       return LaneWishFrame{static_cast<LaneWish>(choices.below(3))};
+    case 12: {
+      std::string name = choices.text(1 + choices.below(channel_name_bytes_max));
+      if (name.empty()) name = "a";
+      const auto end = static_cast<NoticedEnd>(choices.below(4));
+      return NoticeFrame{end, choices.take<std::uint32_t>(), std::move(name)};
+    }
     default:
       return LeaveFrame{choices.take<std::uint32_t>()};
   }
@@ -107,6 +113,7 @@ void cut_reason(Frame& frame) {
 
 /// What version 2 can say of it.
 void cut_to_version_2(Frame& frame) {
+  if (std::holds_alternative<NoticeFrame>(frame)) frame = PongFrame{1};
   auto* open = std::get_if<OpenFrame>(&frame);
   if (open == nullptr) return;
   open->kind = SocketKind::stream;
@@ -134,7 +141,7 @@ void fuzz_frame(Bytes input) {
   if (choices.flag()) {
     while (!choices.empty()) encode_any(choices);
   } else {
-    const Bytes stream = choices.rest();
+    const auto stream = choices.rest();
     decode_stream(stream, 2);
     decode_stream(stream, 3);
   }
