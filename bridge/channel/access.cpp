@@ -26,13 +26,6 @@ std::vector<gid_t> groups_of(int socket) {
 
 }  // namespace
 
-pid_t pid_of_user(int socket) {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  const bool known = ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0;
-  return known ? credentials.pid : 0;
-}
-
 LocalUser user_of(int socket) {
   ucred credentials{};
   socklen_t size = sizeof credentials;

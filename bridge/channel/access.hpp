@@ -20,8 +20,6 @@ struct LocalUser {
 };
 
 LocalUser user_of(int socket);
-/// Its pid alone, which costs less; 0 when the kernel does not tell.
-pid_t pid_of_user(int socket);
 
 /// Whether the channel's users and groups have the user in them. Without either everybody is;
 /// root always is, who could become any of them.
