@@ -6,9 +6,10 @@
 #   bench     xenlane bench on the simulated Xen, held against tests/bench/budgets.toml
 #   xen       the programs of the release pass on real Xen, under emulation (tests/xen)
 #   fuzz      every fuzz target for a while (tests/fuzz)
-#   mutants   planted bugs, each of which a test must notice (tests/mutants)
+#   mutants   planted bugs, each of which a test must notice: a third of them, with the next commit
+#             the next third (tests/mutants)
 #   asan      every test, with AddressSanitizer and UndefinedBehaviorSanitizer
-#   tsan      the tests labelled fast, with ThreadSanitizer
+#   tsan      the tests labelled fast that have threads, with ThreadSanitizer
 #
 #   ./test.sh           all of them; exit code 0: all passed; 1: not; 2: packages are missing
 #   ./test.sh --fast    the release pass alone, with the tests labelled slow
@@ -24,7 +25,7 @@ case ${1:-} in
   --fast) passes=(release) slow_pass=release ;;
   '') ;;
   *)
-    sed -n '2,14s/^# \{0,1\}//p' "$root/test.sh" >&2
+    sed -n '2,15s/^# \{0,1\}//p' "$root/test.sh" >&2
     exit 2
     ;;
 esac
@@ -70,6 +71,12 @@ run_bench_pass() {
     --check "$root/tests/bench/budgets.toml" || failures+=(bench)
 }
 
+run_mutants_pass() {
+  local third
+  third=$(($(git rev-list --count HEAD 2>/dev/null || echo 0) % 3))
+  run_job "$root/tests/mutants/run.sh" --third "$third" || failures+=(mutants)
+}
+
 run_pass() {
   local pass=$1 begin=$SECONDS targets=(all)
   [[ $pass != asan ]] || targets=(fast_tests slow_tests e2e_tests)
@@ -104,7 +111,7 @@ main() {
       sim) run_sim_pass ;;
       bench) run_bench_pass ;;
       fuzz) run_job "$root/tests/fuzz/run.sh" || failures+=(fuzz) ;;
-      mutants) run_job "$root/tests/mutants/run.sh" || failures+=(mutants) ;;
+      mutants) run_mutants_pass ;;
       *) run_pass "$pass" ;;
     esac
   done

@@ -8,6 +8,7 @@
 #
 #   tests/mutants/run.sh                 all of them
 #   tests/mutants/run.sh NAME...         some, by number or a part of the name
+#   tests/mutants/run.sh --third K       every third of them, beginning with the K-th of 0, 1, 2
 #   tests/mutants/run.sh --list [NAME...]  only say what they are
 #
 # Exit code 0: every bug was noticed; 1: one was not, or a patch does not apply or build any more,
@@ -37,12 +38,20 @@ field() {
 }
 
 list_only=
+third=
 names=()
-for argument in "$@"; do
+while (($# > 0)); do
+  argument=$1
+  shift
   case $argument in
     --list) list_only=yes ;;
+    --third)
+      [[ ${1:-} == [012] ]] || fail "--third needs 0, 1 or 2"
+      third=$1
+      shift
+      ;;
     -*)
-      sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+      sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
       exit 2
       ;;
     *) names+=("$argument") ;;
@@ -60,6 +69,11 @@ for patch in "$here"/*.patch; do
   done
 done
 ((${#patches[@]} > 0)) || fail "no such mutant: ${names[*]}"
+if [[ -n $third ]]; then
+  all=("${patches[@]}")
+  patches=()
+  for ((number = third; number < ${#all[@]}; number += 3)); do patches+=("${all[number]}"); done
+fi
 
 if [[ -n $list_only ]]; then
   for patch in "${patches[@]}"; do

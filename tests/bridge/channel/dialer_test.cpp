@@ -103,15 +103,15 @@ TEST_F(DialerTest, NoMoreDialsAreUnderWayThanThereMayBe) {
   for (std::size_t i = 0; i < dials_max; ++i) {
     start(patient, "unix:" + path, [&](const DialResult&) { ++ended; });
   }
-  io.restart();
-  io.poll();
-  EXPECT_EQ(ended, 0U);
   bool refused = false;
   start(patient, "unix:" + dir.path() + "/missing", [&](const DialResult& result) {
     refused = result.has_error() && result.error().error == EAGAIN;
   });
-  io.poll();
+  io.restart();
+  // One by one: on a slow machine some dial is always ready for its next attempt.
+  while (!refused && io.run_one() > 0) continue;
   EXPECT_TRUE(refused);
+  EXPECT_EQ(ended, 0U);
   wanted = false;
   io.run();
   EXPECT_EQ(ended, dials_max);

@@ -272,7 +272,7 @@ TEST_F(ConsoleLaneTest, WhoLooksAwayIsNotWokenForEachPieceOfALine) {
   auto ends = socket_pair();
   guest_port = *ConsolePort::make(std::move(ends[0]));
   guest = make_console_lane(guest_port, ConsoleEnd::guest, {});
-  const std::string piece(7000, 'x');
+  const std::string piece(13'000, 'x');  // enough for one look, however slowly it came
   const auto come = [&](const std::string& text) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(::write(ends[1].get(), text.data(), text.size()), std::ssize(text));
@@ -307,7 +307,7 @@ TEST_F(ConsoleLaneTest, NobodyLooksAwayFromALineThatIsOver) {
   auto ends = socket_pair();
   guest_port = *ConsolePort::make(std::move(ends[0]));
   guest = make_console_lane(guest_port, ConsoleEnd::guest, {});
-  const std::string piece(7000, 'x');
+  const std::string piece(13'000, 'x');  // enough for one look, however slowly it came
   for (int i = 0; i < 2; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(::write(ends[1].get(), piece.data(), piece.size()), std::ssize(piece));
