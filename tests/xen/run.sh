@@ -11,7 +11,7 @@
 #   --keep            leaves the folder of the run with all its logs after success too
 #   --shell           a shell in domain 0 in place of the scenarios; Ctrl-A X ends QEMU
 #   --build DIR       where bin/ with the programs is (default: build/release, built if needed)
-#   --time-limit S    ends the machines after S seconds (default 900)
+#   --time-limit S    ends the machines after S seconds (default 1800)
 #
 # Exit code 0: all passed; 1: not; 2: something is missing. Images are kept in
 # $XDG_CACHE_HOME/xenlane-xen (default ~/.cache).
@@ -32,7 +32,7 @@ build=
 keep=0
 shell=0
 oxenstored=0
-time_limit_s=900
+time_limit_s=1800
 rounds=20
 machine_mib=2560
 

@@ -51,7 +51,9 @@ def well_in(guest):
 def well_on_the_host(guest):
     code, (side, bad, ids) = ask_host(guest)
     check(side == "host", f"the host took itself for a {side}")
-    check(code == 1 and set(bad) == {"console.channel", "console.socket"}, f"the host: {bad}")
+    # Scenarios before this one, on the same machine, may have had connections refused of late.
+    said = set(bad) - {"channel.refused"}
+    check(code == 1 and said == {"console.channel", "console.socket"}, f"the host: {bad}")
     for needed in ("device", "grant.limit", "xenstore.answer", "xenstore.permissions"):
         check(needed in ids, f"the host: nothing on {needed}")
 

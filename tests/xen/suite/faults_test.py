@@ -13,10 +13,10 @@ from world import (LOGS, RING_BYTES, RUN_DIR, Failure, Keeper, check, eventually
 
 # Twelve bring each phase of destroy_round to each guest.
 ROUNDS = int(os.environ.get("XEN_TEST_ROUNDS", "20"))
-ERROR_SECONDS = 4  # resume_ms of the configurations and what notices it
-GONE_SECONDS = 5
-BACK_SECONDS = 5
-REBOOT_SECONDS = 10
+ERROR_SECONDS = 8  # twice resume_ms of the configurations and what notices it
+GONE_SECONDS = 15
+BACK_SECONDS = 15
+REBOOT_SECONDS = 30
 
 
 def left_of(since, seconds):
