@@ -6,7 +6,7 @@
 build_packages=(
   g++ cmake ninja-build
   libboost1.81-dev libxen-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
-  libzstd-dev libpugixml-dev
+  libzstd-dev libpugixml-dev libxxhash-dev libssl-dev
   libgtest-dev libgmock-dev
   socat
 )

@@ -15,7 +15,6 @@ namespace xenlane::bridge::cli {
 namespace {
 
 namespace json = boost::json;
-using doctor::Finding;
 using DoctorSeverity = doctor::Severity;
 
 /// Longest text of a finding that is shown.
@@ -41,9 +40,9 @@ const char* name_of(Side side) {
   return side == Side::host ? "host" : "guest";
 }
 
-void print_json(Side side, const std::vector<Finding>& findings) {
+void print_json(Side side, const std::vector<doctor::Finding>& findings) {
   json::array list;
-  for (const Finding& finding : findings) {
+  for (const doctor::Finding& finding : findings) {
     list.push_back({{"id", finding.id},
                     {"severity", to_string(finding.severity)},
                     {"thing", shown(finding.thing)},
@@ -68,10 +67,10 @@ const char* colour_of(DoctorSeverity severity) {
   return "";
 }
 
-void print_lines(Side side, const std::vector<Finding>& findings) {
+void print_lines(Side side, const std::vector<doctor::Finding>& findings) {
   const bool with_colours = colours_wanted();
   std::size_t counts[4] = {};
-  for (const Finding& finding : findings) {
+  for (const doctor::Finding& finding : findings) {
     ++counts[static_cast<std::size_t>(finding.severity)];
     const std::string word = fmt::format("{:<8}", to_string(finding.severity));
     const char* colour = with_colours ? colour_of(finding.severity) : "";
@@ -109,7 +108,7 @@ int run_doctor(const Context& context, const DoctorOptions& options) {
                             "'xenlane doctor'",
                             escape_untrusted(options.guest)));
   }
-  const std::vector<Finding> findings = doctor::examine(facts);
+  const std::vector<doctor::Finding> findings = doctor::examine(facts);
   if (options.as_json) {
     print_json(facts.side, findings);
   } else {

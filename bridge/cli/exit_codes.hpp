@@ -14,6 +14,13 @@ enum ExitCode : int {
   exit_not_permitted = 7,   ///< permission denied
   exit_no_xen = 8,          ///< there is no Xen here
   exit_too_few_grants = 9,  ///< not enough grants for even the smallest ring
+  // Of `xenlane cp`, where the rest was copied all the same; of several the highest.
+  exit_source = 10,         ///< something could not be read
+  exit_changed = 11,        ///< something changed or vanished while it was being copied
+  exit_destination = 12,    ///< something could not be written
+  exit_no_space = 13,       ///< no space, or a quota is used up
+  exit_refused_entry = 14,  ///< the receiver's rules did not let something in
+  exit_mismatch = 15,       ///< something arrived with another digest
 };
 
 }  // namespace xenlane::bridge

@@ -27,6 +27,7 @@ constexpr const char* footer =
     "  xenlane status web                           one guest's session, on the host\n"
     "  echo hello | xenlane connect org.example.echo       in a guest\n"
     "  xenlane connect web/org.example.shell               on the host\n"
+    "  xenlane cp disk.img web:images/              files to a guest, or from it\n"
     "  xenlane doctor                               what is wrong here, and the remedy\n"
     "\n"
     "Exit codes: 0 ok, 1 connection broke, 2 usage, 3 configuration, 4 unknown channel or guest,\n"
@@ -66,6 +67,8 @@ int run(int argc, char** argv) {
   cli::add_ls(app, action);
   cli::add_status(app, action);
   cli::add_connect(app, action);
+  cli::add_cp(app, action);
+  cli::add_serve_files(app, action);
   cli::add_lane(app, action);
   cli::add_bench(app, action);
   cli::add_channel(app, action);

@@ -14,6 +14,8 @@ using Action = std::function<int(const Context&)>;
 void add_ls(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_connect(CLI::App& app, Action& action);
+void add_cp(CLI::App& app, Action& action);
+void add_serve_files(CLI::App& app, Action& action);
 void add_lane(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_channel(CLI::App& app, Action& action);

@@ -1,0 +1,115 @@
+#include "bridge/files/wire.hpp"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+namespace xenlane::bridge::files {
+
+namespace {
+
+/// What is read at once. More would leave the processor's own cache before it is looked at.
+constexpr std::size_t read_bytes = 256 * 1024;
+constexpr std::size_t collected_bytes_max = 64 * 1024;
+/// From here on a copy costs more than a further piece of the write.
+constexpr std::size_t long_data_bytes = 16 * 1024;
+
+std::string errno_text() {
+  return std::generic_category().message(errno);
+}
+
+}  // namespace
+
+WireReader::WireReader(int fd) : fd_(fd), buffer_(read_bytes) {}
+
+bool WireReader::fill(std::size_t size) {
+  if (end_ - begin_ >= size) return true;
+  if (begin_ == end_) {
+    begin_ = end_ = 0;
+  } else if (begin_ + size > buffer_.size()) {
+    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+    end_ -= begin_;
+    begin_ = 0;
+  }
+  while (end_ - begin_ < size) {
+    if (before_wait_) before_wait_();
+    const ssize_t got = ::read(fd_, buffer_.data() + end_, buffer_.size() - end_);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw WireBroken("the connection broke: " + errno_text());
+    if (got == 0) return false;
+    end_ += static_cast<std::size_t>(got);
+  }
+  return true;
+}
+
+bool WireReader::next(Header& header) {
+  if (!fill(header_bytes)) {
+    if (begin_ != end_) throw WireBroken("the connection ended within a message");
+    return false;
+  }
+  header = checked(decode_header(std::span(buffer_).subspan(begin_).first<header_bytes>()));
+  begin_ += header_bytes;
+  body_left_ = header.body_bytes;
+  return true;
+}
+
+BytesView WireReader::body() {
+  if (body_left_ > body_bytes_max || !fill(body_left_)) {
+    throw WireBroken("the connection ended within a message");
+  }
+  const BytesView body = BytesView(buffer_).subspan(begin_, body_left_);
+  begin_ += body_left_;
+  body_left_ = 0;
+  return body;
+}
+
+BytesView WireReader::piece() {
+  if (body_left_ == 0) return {};
+  if (!fill(1)) throw WireBroken("the connection ended within a message");
+  const BytesView piece = BytesView(buffer_).subspan(begin_, std::min(body_left_, end_ - begin_));
+  begin_ += piece.size();
+  body_left_ -= piece.size();
+  return piece;
+}
+
+void WireWriter::flush_if_long() {
+  if (out_.size() >= collected_bytes_max) flush();
+}
+
+void WireWriter::data(BytesView bytes) {
+  encode_header(out_, MessageType::data, bytes.size());
+  if (bytes.size() >= long_data_bytes) return write_with(bytes);
+  out_.insert(out_.end(), bytes.begin(), bytes.end());
+  flush_if_long();
+}
+
+void WireWriter::flush() {
+  if (!out_.empty()) write_with({});
+}
+
+void WireWriter::write_with(BytesView more) {
+  std::array<iovec, 2> parts{
+      {{out_.data(), out_.size()}, {const_cast<std::byte*>(more.data()), more.size()}}};
+  std::size_t left = out_.size() + more.size();
+  bytes_ += left;
+  while (left > 0) {
+    const ssize_t written = ::writev(fd_, parts.data(), static_cast<int>(parts.size()));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw WireBroken("the connection broke: " + errno_text());
+    auto gone = static_cast<std::size_t>(written);
+    left -= gone;
+    for (iovec& part : parts) {
+      const std::size_t of_this = std::min(gone, part.iov_len);
+      part.iov_base = static_cast<std::byte*>(part.iov_base) + of_this;
+      part.iov_len -= of_this;
+      gone -= of_this;
+    }
+  }
+  out_.clear();
+}
+
+}  // namespace xenlane::bridge::files

@@ -1,0 +1,88 @@
+// The messages of message.hpp over a pair of descriptors that block: a connection of a channel. One
+// thread may read while another writes.
+#pragma once
+
+#include <functional>
+#include <stdexcept>
+
+#include "bridge/files/message.hpp"
+
+namespace xenlane::bridge::files {
+
+/// The connection ended, or what came over it were no messages: nothing more can be said there.
+struct WireBroken : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class WireReader {
+ public:
+  explicit WireReader(int fd);
+  int fd() const { return fd_; }
+
+  /// Called before each wait for the peer.
+  void before_wait(std::function<void()> call) { before_wait_ = std::move(call); }
+
+  /// The next message's header; false when the connection ended between two messages.
+  bool next(Header& header);
+  /// The body of any message but data, whole. Valid until the next call.
+  BytesView body();
+  /// Some more of a data message's body; empty at its end. Valid until the next call.
+  BytesView piece();
+  /// The body as what T is; WireBroken if it is none.
+  template <typename T>
+  T read() {
+    return checked(decode<T>(body()));
+  }
+  template <typename T>
+  static T checked(Decoded<T> decoded) {
+    if (!decoded) throw WireBroken("the other side says " + decoded.error().text);
+    return std::move(*decoded);
+  }
+
+ private:
+  /// At least `size` bytes from begin_ on; false at the end of the connection.
+  bool fill(std::size_t size);
+
+  int fd_;
+  std::function<void()> before_wait_;
+  Bytes buffer_;
+  std::size_t begin_ = 0;
+  std::size_t end_ = 0;
+  std::size_t body_left_ = 0;
+};
+
+class WireWriter {
+ public:
+  explicit WireWriter(int fd) : fd_(fd) {}
+
+  /// Collected until flush(), or until there are many.
+  template <typename... T>
+  void say(const T&... message) {
+    encode(out_, message...);
+    flush_if_long();
+  }
+  void say_hole(std::uint64_t length) {
+    encode_hole(out_, length);
+    flush_if_long();
+  }
+  void say_id(MessageType type, std::uint32_t id) {
+    encode_id(out_, type, id);
+    flush_if_long();
+  }
+  void say(MessageType type) { encode_header(out_, type, 0); }
+  /// One data message. Long ones go out at once, without another copy.
+  void data(BytesView bytes);
+  void flush();
+  /// Written so far.
+  std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  void flush_if_long();
+  void write_with(BytesView more);
+
+  int fd_;
+  Bytes out_;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace xenlane::bridge::files
