@@ -1,12 +1,7 @@
-// The receiver's answers, read by a thread of their own: a sender that is busy writing must not
-// keep a receiver from writing.
+// The receiver's answers: read whenever some have come, also while the sender waits for room to
+// write, or the two might wait for each other.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
-#include <exception>
-#include <mutex>
-#include <thread>
 #include <variant>
 #include <vector>
 
@@ -28,25 +23,18 @@ using Reply = std::variant<Want, Have, Done, Failed, Result>;
 
 class Replies {
  public:
-  explicit Replies(WireReader& in);
-  Replies(const Replies&) = delete;
-  Replies& operator=(const Replies&) = delete;
-  /// Shuts the socket down if the result has not come.
-  ~Replies();
+  explicit Replies(WireReader& in) : in_(in) {}
 
-  /// Those that have come since the last call. With `wait` at least one, or WireBroken is thrown.
+  /// Reads what has come, without waiting.
+  void read_some();
+  /// Those that were read since the last call. With `wait` there is at least one.
   std::vector<Reply> take(bool wait);
 
  private:
-  void run();
-  bool read_one();
+  void read_one(const Header& header);
 
   WireReader& in_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
   std::vector<Reply> come_;
-  std::exception_ptr broken_;
-  std::thread thread_;
 };
 
 }  // namespace xenlane::bridge::files

@@ -18,6 +18,8 @@ namespace {
 
 /// One data message of a large file: what is read, hashed and written while it is in the cache.
 constexpr std::size_t piece_bytes = 256 * 1024;
+/// So often the rest is seen to: answers, announcements, progress.
+constexpr std::uint64_t looked_after_bytes = 4 * piece_bytes;
 /// Entries that are looked for at once, between two pieces of content.
 constexpr int announced_at_once = 64;
 
@@ -42,7 +44,13 @@ Sender::Sender(WireReader& in, WireWriter& out, std::vector<Source> sources, Sen
           [this](Trouble what, int error, const std::string& path) { trouble(what, error, path); }),
       replies_(in),
       pace_(rules_.bytes_per_second_max),
-      buffer_(piece_bytes) {}
+      buffer_(piece_bytes) {
+  out_.while_waiting([this] { replies_.read_some(); });
+}
+
+Sender::~Sender() {
+  out_.while_waiting({});
+}
 
 void Sender::run() {
   bool said_sent = false;
@@ -234,10 +242,19 @@ void Sender::send_content(const Want& want, Announced& announced, Opened& opened
   out_.say(FileEnd{opened.hasher.digest()});
 }
 
+void Sender::keep_pace(std::size_t bytes) {
+  if (rules_.bytes_per_second_max == 0) return;
+  const auto pause = pace_.sent(bytes, std::chrono::steady_clock::now());
+  if (pause.count() <= 0) return;
+  out_.flush();
+  std::this_thread::sleep_for(pause);
+}
+
 /// False if it could not be read, or the receiver does not want it any more; then that is said.
 bool Sender::send_range(const Want& want, Opened& opened, std::uint64_t begin, std::uint64_t end) {
   const int fd = opened.is_stdin ? STDIN_FILENO : opened.fd.get();
   std::uint64_t data_end = opened.is_sparse ? begin : end;
+  std::uint64_t unwatched = 0;
   for (std::uint64_t at = begin; opened.is_stdin || at < end;) {
     if (opened.is_sparse && at == data_end) {
       const off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
@@ -269,14 +286,11 @@ bool Sender::send_range(const Want& want, Opened& opened, std::uint64_t begin, s
     at += piece.size();
     counts_.bytes_sent += piece.size();
     if (opened.is_stdin) counts_.bytes += piece.size();
+    keep_pace(piece.size());
+    unwatched += piece.size();
+    if (unwatched < looked_after_bytes || (at >= end && !opened.is_stdin)) continue;
+    unwatched = 0;
     report_.progress(counts_);
-    const auto pause = pace_.sent(piece.size(), std::chrono::steady_clock::now());
-    if (pause.count() > 0) {
-      out_.flush();
-      std::this_thread::sleep_for(pause);
-    }
-    if (at >= end && !opened.is_stdin) break;
-    // Between the pieces of a large file there is time for the rest.
     answers();
     if (!announced_.contains(want.id)) {
       out_.say(FileFailed{want.id, Trouble::destination, 0});

@@ -32,9 +32,11 @@ struct SendRules {
 
 class Sender {
  public:
-  /// `in` is read by another thread while run() runs.
   Sender(WireReader& in, WireWriter& out, std::vector<Source> sources, SendRules rules,
          Report& report);
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
+  ~Sender();
 
   /// Until the receiver has confirmed everything. WireBroken if it does not get so far.
   void run();
@@ -57,6 +59,7 @@ class Sender {
   int open(const Announced& announced, Opened& opened) const;
   void send_content(const Want& want, Announced& announced, Opened& opened);
   bool send_range(const Want& want, Opened& opened, std::uint64_t begin, std::uint64_t end);
+  void keep_pace(std::size_t bytes);
   void give_up(std::uint32_t id, Trouble trouble, int error);
   bool is_given_up(std::uint32_t id);
   void trouble(Trouble trouble, int error, const std::string& path);

@@ -1,5 +1,7 @@
 #include "bridge/files/wire.hpp"
 
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -24,10 +26,17 @@ std::string errno_text() {
 
 }  // namespace
 
+WireWriter::WireWriter(int fd) : fd_(fd) {
+  int bytes = 1 << 20;
+  if (::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
+    (void)::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  }
+}
+
 WireReader::WireReader(int fd) : fd_(fd), buffer_(read_bytes) {}
 
-bool WireReader::fill(std::size_t size) {
-  if (end_ - begin_ >= size) return true;
+/// For `size` bytes from begin_ on.
+void WireReader::make_room(std::size_t size) {
   if (begin_ == end_) {
     begin_ = end_ = 0;
   } else if (begin_ + size > buffer_.size()) {
@@ -35,6 +44,11 @@ bool WireReader::fill(std::size_t size) {
     end_ -= begin_;
     begin_ = 0;
   }
+}
+
+bool WireReader::fill(std::size_t size) {
+  if (end_ - begin_ >= size) return true;
+  make_room(size);
   while (end_ - begin_ < size) {
     if (before_wait_) before_wait_();
     const ssize_t got = ::read(fd_, buffer_.data() + end_, buffer_.size() - end_);
@@ -55,6 +69,25 @@ bool WireReader::next(Header& header) {
   begin_ += header_bytes;
   body_left_ = header.body_bytes;
   return true;
+}
+
+bool WireReader::next_if_whole(Header& header) {
+  for (bool has_read = false;; has_read = true) {
+    const BytesView come = BytesView(buffer_).subspan(begin_, end_ - begin_);
+    if (come.size() >= header_bytes) {
+      header = checked(decode_header(come.first<header_bytes>()));
+      if (header.type == MessageType::data) throw WireBroken("the other side sends content back");
+      if (come.size() - header_bytes >= header.body_bytes) return next(header);
+    }
+    if (has_read) return false;
+    make_room(header_bytes + body_bytes_max);
+    const ssize_t got =
+        ::recv(fd_, buffer_.data() + end_, buffer_.size() - end_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (got < 0) throw WireBroken("the connection broke: " + errno_text());
+    if (got == 0) throw WireBroken("the connection ended before all was confirmed");
+    end_ += static_cast<std::size_t>(got);
+  }
 }
 
 BytesView WireReader::body() {
@@ -97,8 +130,16 @@ void WireWriter::write_with(BytesView more) {
   std::size_t left = out_.size() + more.size();
   bytes_ += left;
   while (left > 0) {
-    const ssize_t written = ::writev(fd_, parts.data(), static_cast<int>(parts.size()));
-    if (written < 0 && errno == EINTR) continue;
+    const msghdr message{.msg_name = nullptr,
+                         .msg_namelen = 0,
+                         .msg_iov = parts.data(),
+                         .msg_iovlen = parts.size(),
+                         .msg_control = nullptr,
+                         .msg_controllen = 0,
+                         .msg_flags = 0};
+    const ssize_t written = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (written < 0 && errno == EAGAIN) await_room();
+    if (written < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (written < 0) throw WireBroken("the connection broke: " + errno_text());
     auto gone = static_cast<std::size_t>(written);
     left -= gone;
@@ -110,6 +151,14 @@ void WireWriter::write_with(BytesView more) {
     }
   }
   out_.clear();
+}
+
+void WireWriter::await_room() {
+  pollfd socket{fd_, static_cast<short>(POLLOUT | (while_waiting_ ? POLLIN : 0)), 0};
+  if (::poll(&socket, 1, -1) > 0 && (socket.revents & POLLIN) != 0 && while_waiting_) {
+    while_waiting_();
+  }
+  errno = EAGAIN;
 }
 
 }  // namespace xenlane::bridge::files

@@ -1,5 +1,4 @@
-// The messages of message.hpp over a pair of descriptors that block: a connection of a channel. One
-// thread may read while another writes.
+// The messages of message.hpp over a connection of a channel: a socket, which may block.
 #pragma once
 
 #include <functional>
@@ -17,13 +16,14 @@ struct WireBroken : std::runtime_error {
 class WireReader {
  public:
   explicit WireReader(int fd);
-  int fd() const { return fd_; }
 
   /// Called before each wait for the peer.
   void before_wait(std::function<void()> call) { before_wait_ = std::move(call); }
 
   /// The next message's header; false when the connection ended between two messages.
   bool next(Header& header);
+  /// The same without waiting, and only if all of the message has come; not for data.
+  bool next_if_whole(Header& header);
   /// The body of any message but data, whole. Valid until the next call.
   BytesView body();
   /// Some more of a data message's body; empty at its end. Valid until the next call.
@@ -42,6 +42,7 @@ class WireReader {
  private:
   /// At least `size` bytes from begin_ on; false at the end of the connection.
   bool fill(std::size_t size);
+  void make_room(std::size_t size);
 
   int fd_;
   std::function<void()> before_wait_;
@@ -53,7 +54,10 @@ class WireReader {
 
 class WireWriter {
  public:
-  explicit WireWriter(int fd) : fd_(fd) {}
+  explicit WireWriter(int fd);
+
+  /// Called when the peer sends while it does not take anything: it may be waiting for us to read.
+  void while_waiting(std::function<void()> call) { while_waiting_ = std::move(call); }
 
   /// Collected until flush(), or until there are many.
   template <typename... T>
@@ -79,8 +83,10 @@ class WireWriter {
  private:
   void flush_if_long();
   void write_with(BytesView more);
+  void await_room();
 
   int fd_;
+  std::function<void()> while_waiting_;
   Bytes out_;
   std::uint64_t bytes_ = 0;
 };
