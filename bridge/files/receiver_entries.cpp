@@ -75,7 +75,9 @@ std::string Receiver::fault_of(const Entry& entry) const {
     return "only one file can go to standard output";
   }
   if (std::string fault = fault_of_name(entry.name, rules_.names); !fault.empty()) return fault;
-  if (entry.parent == 0 && rules_.top_names && !rules_.top_names->contains(entry.name)) {
+  const bool is_renamed = rules_.only_name.has_value();
+  if (entry.parent == 0 && !is_renamed && rules_.top_names &&
+      !rules_.top_names->contains(entry.name)) {
     return "nobody asked for it";
   }
   if (entry.kind != EntryKind::symlink) return {};

@@ -6,7 +6,7 @@ namespace xenlane::bridge::files {
 
 void Replies::read_some() {
   Header header;
-  while (in_.next_if_whole(header)) read_one(header);
+  while (!has_result_ && in_.next_if_whole(header)) read_one(header);
 }
 
 std::vector<Reply> Replies::take(bool wait) {
@@ -36,6 +36,7 @@ void Replies::read_one(const Header& header) {
       return;
     case MessageType::result:
       come_.emplace_back(in_.read<Result>());
+      has_result_ = true;
       return;
     default:
       throw WireBroken("the other side says what only a sender sends");

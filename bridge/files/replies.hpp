@@ -35,6 +35,7 @@ class Replies {
 
   WireReader& in_;
   std::vector<Reply> come_;
+  bool has_result_ = false;  ///< nothing comes behind it but the connection's end
 };
 
 }  // namespace xenlane::bridge::files
