@@ -1,3 +1,4 @@
+// Bytes to messages: all of them are the peer's, and each field is checked here, once.
 #include <algorithm>
 
 #include "bridge/files/message.hpp"

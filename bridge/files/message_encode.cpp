@@ -1,3 +1,4 @@
+// Messages to bytes.
 #include <cassert>
 #include <concepts>
 

@@ -158,8 +158,9 @@ make_small() {
   local copy
   mkdir "$work/small"
   for ((copy = 0; $(find "$work/small" -type f | wc -l) < files; ++copy)); do
+    mkdir "$work/small/$copy"
     (cd /usr/include && find . -type f -size -64k | sort | awk 'NR <= 8000' |
-      cpio --quiet -pdm "$work/small/$copy")
+      xargs cp -p --parents -t "$work/small/$copy")
   done
   find "$work/small" -type f | sort | tail -n "+$((files + 1))" | xargs -r rm
 }

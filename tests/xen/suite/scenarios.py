@@ -7,6 +7,7 @@ from bulk_test import bulk_scenario
 from bytes_test import bytes_scenario, bytes_self_test
 from channels_test import channels_restore_scenario, channels_scenario
 from console_test import console_rate_scenario, console_scenario
+from copy_test import copy_scenario
 from doctor_test import doctor_scenario
 from facts_test import facts_scenario
 from faults_test import (destroy_scenario, destroy_self_test, kill_broker, kill_guest_bridge,
@@ -22,6 +23,7 @@ SCENARIOS = {
     "kill-worker": kill_scenario(kill_worker),
     "kill-host": kill_scenario(kill_broker),
     "bulk": bulk_scenario,
+    "copy": copy_scenario,
     "permissions": permissions_scenario,
     "bytes": bytes_scenario,
     "limits": limits_scenario,
