@@ -66,6 +66,7 @@ int run(int argc, char** argv) {
   cli::add_ls(app, action);
   cli::add_status(app, action);
   cli::add_connect(app, action);
+  cli::add_forward(app, action);
   cli::add_lane(app, action);
   cli::add_bench(app, action);
   cli::add_channel(app, action);

@@ -14,6 +14,7 @@ using Action = std::function<int(const Context&)>;
 void add_ls(CLI::App& app, Action& action);
 void add_status(CLI::App& app, Action& action);
 void add_connect(CLI::App& app, Action& action);
+void add_forward(CLI::App& app, Action& action);
 void add_lane(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_channel(CLI::App& app, Action& action);
