@@ -25,6 +25,7 @@ void add_doctor(CLI::App& app, Action& action);
 void add_channel_list(CLI::App& app, Action& action);
 void add_names(CLI::App& app, Action& action);
 void add_import(CLI::App& app, Action& action);
+void add_top(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli
