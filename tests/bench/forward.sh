@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Measures xenlane forward on xensim with programs that know nothing of it, as they come from Debian,
-# beside other ways, in turn, round after round:
+# Measures xenlane forward on xensim with programs that know nothing of it, as they come from
+# Debian, beside other ways, in turn, round after round:
 #
 #   direct          the program talks to its server
-#   two socats      TCP-LISTEN,fork to a Unix socket, UNIX-LISTEN,fork to TCP: no domain between them
+#   two socats      TCP-LISTEN,fork to a Unix socket, UNIX-LISTEN,fork to TCP: no domain between
 #   socat + xenlane TCP-LISTEN,fork to a channel's socket, the channel dialled to the server
 #   xenlane forward
 #
 #   tests/bench/forward.sh [--rounds N] [--seconds S] [--long S] [--markdown FILE]
 #
-# bulk is curl with one file of 1 GiB of nginx's; kept wrk with 256 connections, a page of 10,000 bytes
-# each time; new wrk with 32, a connection for each page; pgbench 8 clients that select; redis 50
-# clients of a forwarded Unix socket that set (socats: two, as above). Then pgbench writes for --long
-# seconds (30) over xenlane forward, and no transaction may fail: exit code 1 if one does, or if a
-# request of wrk's does. Run it on a quiet machine, as root. Exit code 2: packages are missing.
+# bulk is curl with one file of 1 GiB of nginx's; kept wrk with 256 connections, a page of 10,000
+# bytes each time; new wrk with 32, a connection for each page; pgbench 8 clients that select; redis
+# 50 clients of a forwarded Unix socket that set (socats: two, as above). Then pgbench writes for
+# --long seconds (30) over xenlane forward, and no transaction may fail: exit code 1 if one does, or
+# if a request of wrk's does. Run it on a quiet machine, as root. Exit code 2: packages are missing.
 # shellcheck disable=SC2317  # functions are called by names put together
 set -euo pipefail
 
