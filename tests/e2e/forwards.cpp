@@ -7,7 +7,8 @@ namespace xenlane::tests {
 namespace json = boost::json;
 
 Forwards::Forwards(const std::string& allow, const std::string& allow_listen,
-                   const std::string& more) {
+                   const std::string& more, const std::string& lanes)
+    : world({"web:7"}, lanes) {
   const std::string far =
       "target = \"builtin:forward\"\nallow = " + allow + "\nallow_listen = " + allow_listen + "\n";
   const std::string in_guest = "org.xenlane.forward-in-guest.0";

@@ -11,10 +11,12 @@ namespace xenlane::tests {
 
 class Forwards {
  public:
-  /// `allow` and `allow_listen` are of both sides, as TOML lists.
+  /// `allow` and `allow_listen` are of both sides, as TOML lists; `more` is for the host's
+  /// configuration, `lanes` as in World.
   explicit Forwards(
       const std::string& allow = R"(["tcp:localhost:*", "tcp:*:*", "unix:/tmp/*/*/*"])",
-      const std::string& allow_listen = R"(["tcp:localhost:*"])", const std::string& more = "");
+      const std::string& allow_listen = R"(["tcp:localhost:*"])", const std::string& more = "",
+      const std::string& lanes = "none");
 
   /// Starts `xenlane forward ARGUMENTS` in a domain ("0" is the host) and waits until it has said
   /// `sign` on standard error.
@@ -24,7 +26,7 @@ class Forwards {
   std::string said() const { return read_file(said_); }
   std::string path(const std::string& name) const { return world.dir() + "/s/" + name; }
 
-  World world{{"web:7"}};
+  World world;
 
  private:
   std::string said_;
