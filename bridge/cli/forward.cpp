@@ -100,8 +100,13 @@ bool is_host(const ForwardOptions& options) {
   return capabilities.find("control_d") != std::string::npos;
 }
 
-/// The forwards of the files; none when no daemon would start with those.
-std::optional<std::vector<ForwardSpec>> read_configured(const ForwardOptions& options) {
+struct ConfiguredForwards {
+  std::string run_dir;  ///< the daemon's
+  std::vector<ForwardSpec> specs;
+};
+
+/// What the files say; nothing when no daemon would start with those.
+std::optional<ConfiguredForwards> read_configured(const ForwardOptions& options) {
   const auto path = options.config.empty() ? std::nullopt : std::optional(options.config);
   const ConfigLoad load = load_config(is_host(options) ? Side::host : Side::guest, path);
   std::vector<ForwardSpec> specs;
@@ -113,7 +118,7 @@ std::optional<std::vector<ForwardSpec>> read_configured(const ForwardOptions& op
                        forward.where.line, forward.error));
     }
   }
-  if (!load.is_fatal()) return specs;
+  if (!load.is_fatal()) return ConfiguredForwards{load.config.run_dir, std::move(specs)};
   for (const Diagnostic& diagnostic : load.diagnostics) {
     if (diagnostic.scope == Scope::daemon) tell(format_diagnostic(diagnostic));
   }
@@ -121,13 +126,20 @@ std::optional<std::vector<ForwardSpec>> read_configured(const ForwardOptions& op
 }
 
 int run_configured(const Context& context, const ForwardOptions& options) {
-  const auto specs = read_configured(options);
-  if (!specs) return fail(exit_configuration, "the configuration has errors");
-  auto control = register_forward(context.run_dir);
+  const auto configured = read_configured(options);
+  if (!configured) return fail(exit_configuration, "the configuration has errors");
+  // What is said on the command line counts more.
+  const bool is_said = context.run_dir != default_run_dir();
+  const std::string run_dir = is_said ? context.run_dir : configured->run_dir;
+  auto control = register_forward(run_dir);
   if (!control) tell("not found by --list: " + control.error().text);
-  ForwardRun run(context.run_dir, tell);
-  run.on_reload([&options] { return read_configured(options); });
-  run.set(*specs);
+  ForwardRun run(run_dir, tell);
+  run.on_reload([&options]() -> std::optional<std::vector<ForwardSpec>> {
+    auto fresh = read_configured(options);
+    if (!fresh) return std::nullopt;
+    return std::move(fresh->specs);
+  });
+  run.set(configured->specs);
   run.run(control ? std::optional(std::move(*control)) : std::nullopt);
   return exit_ok;
 }

@@ -101,6 +101,7 @@ boost::system::result<UniqueFd, ForwardError> ForwardDesk::take(const std::strin
   if (found == pending_.end()) return ForwardError{ENOENT, "there is no such connection any more"};
   UniqueFd socket = std::move(found->second.socket);
   const auto control = found->second.control.lock();
+  due_.erase(found->second.due);
   pending_.erase(found);
   if (control) control->handle_taken();
   return socket;
@@ -108,8 +109,8 @@ boost::system::result<UniqueFd, ForwardError> ForwardDesk::take(const std::strin
 
 std::string ForwardDesk::hold(UniqueFd socket, const std::shared_ptr<FarControl>& control) {
   std::string token = new_token();
-  pending_.emplace(token, Pending{std::move(socket), control});
-  due_.emplace_back(steady_clock::now() + forward_take_wait, token);
+  const auto due = due_.emplace(due_.end(), steady_clock::now() + forward_take_wait, token);
+  pending_.emplace(token, Pending{std::move(socket), control, due});
   if (!expiry_runs_) expire();
   return token;
 }
@@ -117,16 +118,18 @@ std::string ForwardDesk::hold(UniqueFd socket, const std::shared_ptr<FarControl>
 void ForwardDesk::drop_pending_of(const FarControl* control) {
   std::erase_if(pending_, [&](const auto& one) {
     const auto of = one.second.control.lock();
-    return of == nullptr || of.get() == control;
+    if (of != nullptr && of.get() != control) return false;
+    due_.erase(one.second.due);
+    return true;
   });
 }
 
 void ForwardDesk::expire() {
   expiry_runs_ = false;
   const auto now = steady_clock::now();
-  while (!due_.empty() && (due_.front().first <= now || !pending_.contains(due_.front().second))) {
-    (void)take(due_.front().second);  // closes it
-    due_.pop_front();
+  while (!due_.empty() && due_.front().first <= now) {
+    const std::string token = due_.front().second;
+    (void)take(token);  // closes it
   }
   if (due_.empty()) return;
   expiry_runs_ = true;

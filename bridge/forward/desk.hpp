@@ -92,9 +92,11 @@ class ForwardDesk {
  private:
   friend class FarControl;
   class FarControlList;
+  using Due = std::list<std::pair<std::chrono::steady_clock::time_point, std::string>>;
   struct Pending {
     transport::UniqueFd socket;
     std::weak_ptr<class FarControl> control;
+    Due::iterator due;
   };
 
   std::string new_token() const;
@@ -111,7 +113,7 @@ class ForwardDesk {
   std::set<std::string> resets_;
   std::deque<std::string> reset_order_;
   std::unordered_map<std::string, Pending> pending_;
-  std::deque<std::pair<std::chrono::steady_clock::time_point, std::string>> due_;
+  Due due_;  ///< of what is pending, oldest first
   boost::asio::steady_timer expiry_;
   bool expiry_runs_ = false;
   std::set<std::shared_ptr<FarControl>> controls_;

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "bridge/channel/dialer.hpp"
 #include "bridge/forward/socks.hpp"
 #include "transport/base/spawn.hpp"
 
@@ -55,7 +54,8 @@ NearForward::NearForward(const asio::any_io_executor& executor, ForwardSpec spec
     : executor_(executor),
       spec_(std::move(spec)),
       uplink_(std::move(uplink)),
-      told_(std::move(told)) {
+      told_(std::move(told)),
+      lookups_(executor, forward_name_dials_max) {
   if (sockets.empty()) return;
   acceptor_ = std::make_shared<ForwardAcceptor>(executor_, std::move(sockets), nullptr);
 }
@@ -188,6 +188,30 @@ asio::awaitable<void> NearForward::serve_socks(UniqueFd local) {
   if (!stopped_ && !is_making_many()) acceptor_->set_full(false);
 }
 
+asio::awaitable<DialResult> NearForward::dial_target() {
+  const ForwardAddress& target = *spec_.target;
+  const Dialer dialer(executor_, forward_dial_wait);
+  const auto wanted = [] { return true; };
+  const bool has_name = !target.is_unix() && target.host_kind() == HostKind::name;
+  if (has_name && target.host() == "localhost") {
+    DialOrder four{*Target::parse(fmt::format("tcp:127.0.0.1:{}", target.port()))};
+    auto dialled = co_await dialer.dial(std::move(four), wanted);
+    if (dialled) co_return dialled;
+    DialOrder six{*Target::parse(fmt::format("tcp:[::1]:{}", target.port()))};
+    auto other = co_await dialer.dial(std::move(six), wanted);
+    if (other) co_return other;
+    co_return dialled;
+  }
+  if (has_name) {
+    const bool entered = co_await lookups_.enter(forward_dial_wait);
+    if (!entered) co_return DialFailure{EAGAIN, target.uri() + ": too many names are looked up"};
+  }
+  DialOrder order{*Target::parse(target.uri())};
+  auto dialled = co_await dialer.dial(std::move(order), wanted);
+  if (has_name) lookups_.leave();
+  co_return dialled;
+}
+
 // It is taken first, so that the far side's program learns at once when there is nobody here.
 asio::awaitable<void> NearForward::serve_remote(std::string token) {
   const auto self = shared_from_this();
@@ -196,17 +220,7 @@ asio::awaitable<void> NearForward::serve_remote(std::string token) {
   OpenedForward opened =
       co_await uplink_->open(std::move(wanted), steady_clock::now() + forward_dial_wait, true);
   if (opened.error) co_return note_failure(opened.error->text);
-  const Dialer dialer(executor_, forward_dial_wait);
-  std::string uri = spec_.target->uri();
-  const bool is_here = !spec_.target->is_unix() && spec_.target->host() == "localhost";
-  if (is_here) uri = fmt::format("tcp:127.0.0.1:{}", spec_.target->port());
-  DialOrder order{*Target::parse(uri)};
-  auto dialled = co_await dialer.dial(std::move(order), [] { return true; });
-  if (!dialled && is_here) {
-    DialOrder again{*Target::parse(fmt::format("tcp:[::1]:{}", spec_.target->port()))};
-    auto other = co_await dialer.dial(std::move(again), [] { return true; });
-    if (other) dialled = std::move(other);
-  }
+  auto dialled = co_await dial_target();
   if (!dialled) {
     uplink_->reset(opened.token);
     co_return note_failure(dialled.error().text);

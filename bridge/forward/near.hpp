@@ -10,8 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "bridge/channel/dialer.hpp"
 #include "bridge/channel/log_budget.hpp"
 #include "bridge/forward/acceptor.hpp"
+#include "bridge/forward/desk.hpp"
 #include "bridge/forward/pump.hpp"
 #include "bridge/forward/spec.hpp"
 #include "bridge/forward/uplink.hpp"
@@ -47,6 +49,7 @@ class NearForward : public std::enable_shared_from_this<NearForward> {
   boost::asio::awaitable<void> serve(transport::UniqueFd local);
   boost::asio::awaitable<void> serve_socks(transport::UniqueFd local);
   boost::asio::awaitable<void> serve_remote(std::string token);
+  boost::asio::awaitable<DialResult> dial_target();
   void spawn(boost::asio::awaitable<void> work);
   void handle_listening(const std::optional<ForwardError>& error);
   void join(transport::UniqueFd local, OpenedForward stream, std::string from_local);
@@ -61,6 +64,7 @@ class NearForward : public std::enable_shared_from_this<NearForward> {
   Told told_;
   std::shared_ptr<ForwardCounters> counters_ = std::make_shared<ForwardCounters>();
   std::set<std::shared_ptr<ForwardPump>> pumps_;
+  ForwardGate lookups_;  ///< names of -R's targets
   LogBudget lines_;
   std::uint32_t listener_ = 0;  ///< of the far side
   bool far_listens_ = false;
