@@ -13,7 +13,7 @@ build_packages=(
 # What the tests drive besides: xenstore-write and its like, Debian's own vchan-socket-proxy, and
 # what draws the plots of xenlane bench, and programs that use channels without knowing of them.
 test_packages=(xenstore-utils xen-utils-4.17 gnuplot-nox qemu-guest-agent openssh-server
-  openssh-client rsync)
+  openssh-client rsync postgresql redis-server redis-tools nginx-light wrk curl)
 # What the benchmarks of single steps need besides.
 bench_packages=(libbenchmark-dev)
 # What the fuzz targets need besides: clang and its sanitizers' and libFuzzer's libraries.

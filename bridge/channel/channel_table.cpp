@@ -21,6 +21,7 @@ ChannelTable::ChannelTable(const boost::asio::any_io_executor& executor, Session
       session_(session),
       peer_name_(std::move(peer_name)),
       dialer_(executor, dial_deadline),
+      forwards_(executor, [this](StreamId id) { reset_forward(id); }),
       dial_deadline_(dial_deadline),
       answer_wait_limit_(answer_wait),
       raw_wait_(executor),
@@ -73,6 +74,7 @@ void ChannelTable::handle_session_ended(int error, const std::string& reason) {
   connections_.clear();
   eager_ = 0;
   set_aside_ = 0;
+  forwards_.handle_session_ended();
   for (auto& [id, joined] : broken) {
     --joined.channel->stats.open;
     end_badly(*joined.channel, {false, joined.pid, error, reason});
@@ -115,6 +117,7 @@ void ChannelTable::handle_event(const InputEvent& event) {
       connection->finish_writing();
     } else if (const auto early = incoming_.find(finished->id); early != incoming_.end()) {
       early->second.finished = true;
+      if (early->second.news.signal) early->second.news.signal->raise();
     }
   } else if (const auto* stopped = std::get_if<StopRequested>(&event)) {
     if (const auto found = connections_.find(stopped->id); found != connections_.end()) {
@@ -156,6 +159,7 @@ void ChannelTable::break_stream(StreamId id, int error, const std::string& messa
     return;
   }
   if (!connections_.contains(id)) return;
+  forwards_.handle_end(id, true);
   Joined joined = part(id);
   end_badly(*joined.channel, {false, joined.pid, error, message});
   const std::uint64_t held = untold_bytes(joined, joined.connection->held_bytes());
@@ -274,7 +278,8 @@ ChannelTable::Joined ChannelTable::part(StreamId id) {
   Joined joined = std::move(connections_.extract(id).mapped());
   --joined.channel->stats.open;
   if (joined.eager) --eager_;
-  publish("disconnected", *joined.channel);
+  forwards_.handle_end(id, false);
+  if (!joined.silent) publish("disconnected", *joined.channel);
   tell_peer_of_port(*joined.channel);
   return joined;
 }
@@ -321,6 +326,9 @@ void ChannelTable::handle_open(const OpenRequested& open) {
   }
   if (wants_port && channel->waiting_remote.size() >= port_waiting_max) {
     return refuse(EAGAIN, "too many unpaired connections");
+  }
+  if (channel->config.target && channel->config.target->kind() == TargetKind::forward) {
+    return start_forward(open.id, *channel);
   }
   incoming_.emplace(open.id, Incoming{channel, open.untrusted_uid, {}, false, false});
   if (wants_port) {

@@ -28,6 +28,7 @@
 #include "bridge/channel/log_budget.hpp"
 #include "bridge/daemon/config.hpp"
 #include "bridge/events/event.hpp"
+#include "bridge/forward/desk.hpp"
 #include "bridge/session/driver.hpp"
 #include "transport/base/signal.hpp"
 
@@ -121,6 +122,17 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
     bool answered = true;       ///< false while the other side has neither accepted nor refused
     std::string greeting = {};  ///< sent when it accepts
     std::shared_ptr<Program> program = {};  ///< that was started for this connection
+    bool silent = false;                    ///< only an answer: no event, and not counted
+  };
+  /// Raises a signal when it goes, so that nobody waits on for what is no more.
+  struct RaiseAtEnd {
+    RaiseAtEnd(std::shared_ptr<transport::Signal> raised = {}) : signal(std::move(raised)) {}
+    RaiseAtEnd(RaiseAtEnd&&) = default;
+    RaiseAtEnd& operator=(RaiseAtEnd&&) = default;
+    ~RaiseAtEnd() {
+      if (signal) signal->raise();
+    }
+    std::shared_ptr<transport::Signal> signal;
   };
   /// A stream of the peer's whose local end is not there yet: what came behind its OPEN.
   struct Incoming {
@@ -130,6 +142,8 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
     bool finished = false;
     bool stopped = false;    ///< the peer reads no more
     std::uint64_t told = 0;  ///< of `early`, that the peer was told is delivered
+    RaiseAtEnd news = {};    ///< a forward's, whose first line is waited for
+    bool silent = false;     ///< see Joined
   };
 
   // ConnectionOwner
@@ -148,7 +162,8 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   boost::asio::awaitable<void> dial(StreamId id, Channel& channel, std::uint64_t session);
   bool accept_one(Channel& channel);
   void handle_open(const OpenRequested& open);
-  void join(StreamId id, Channel& channel, LocalEnd local, std::shared_ptr<Program> program = {});
+  void join(StreamId id, Channel& channel, LocalEnd local, std::shared_ptr<Program> program = {},
+            bool silent = false);
   void join_incoming(StreamId id, LocalEnd local, ByteQueue first,
                      std::shared_ptr<Program> program = {});
   bool greet(StreamId id);
@@ -157,6 +172,17 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   bool refuse_stranger(Channel& channel, int socket);
   void deliver_early(StreamId id, Incoming& stream, const transport::ReadableSpans& bytes);
   std::uint64_t untold_bytes(Joined& joined, std::uint64_t bytes);
+  // forward_ends.cpp
+  void start_forward(StreamId id, Channel& channel);
+  std::function<bool()> still_incoming(StreamId id);
+  std::optional<std::string> take_forward_line(StreamId id);
+  boost::asio::awaitable<void> serve_forward(StreamId id, std::shared_ptr<transport::Signal> news);
+  boost::asio::awaitable<void> connect_forward(StreamId id, ForwardAddress address);
+  ForwardTerms terms_of(const Channel& channel);
+  void join_forward(StreamId id, transport::UniqueFd socket, bool is_connection);
+  void refuse_forward(StreamId id, const ForwardError& error);
+  void note_forward_refusal(Channel& channel, int error, const std::string& why);
+  void reset_forward(StreamId id);
   // raw_ends.cpp
   bool is_raw_now(const Channel& channel) const;
   bool may_become_raw(const Channel& channel) const;
@@ -185,6 +211,7 @@ class ChannelTable final : public StreamOwner, private ConnectionOwner {
   Session& session_;
   std::string peer_name_;
   Dialer dialer_;
+  ForwardDesk forwards_;
   std::chrono::milliseconds dial_deadline_;
   std::chrono::milliseconds answer_wait_limit_;
   std::vector<std::shared_ptr<Channel>> channels_;

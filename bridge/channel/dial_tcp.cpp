@@ -31,6 +31,14 @@ struct Lookup {
   std::vector<tcp::endpoint> found;
 };
 
+/// What needs no looking up.
+std::optional<tcp::endpoint> address_of(const std::string& host, std::uint16_t port) {
+  boost::system::error_code error;
+  const auto address = asio::ip::make_address(host, error);
+  if (error) return std::nullopt;
+  return tcp::endpoint(address, port);
+}
+
 /// Blocks.
 Lookup look_up(const std::string& host, std::uint16_t port) {
   addrinfo hints{};
@@ -117,8 +125,13 @@ asio::awaitable<DialResult> dial_tcp(asio::any_io_executor executor, Target targ
   const std::function<Lookup()> work = [host = target.host(), port = target.port()] {
     return look_up(host, port);
   };
-  const auto lookup =
-      co_await transport::run_blocking<Lookup>(work, time_left(), transport::BlockingCall::lookup);
+  std::optional<Lookup> lookup;
+  if (const auto address = address_of(target.host(), target.port())) {
+    lookup.emplace().found.push_back(*address);
+  } else {
+    lookup = co_await transport::run_blocking<Lookup>(work, time_left(),
+                                                      transport::BlockingCall::lookup);
+  }
   if (!lookup) {
     co_return DialFailure{ETIMEDOUT,
                           fmt::format("{}: its name was not found in time", target.uri())};

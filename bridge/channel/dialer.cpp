@@ -116,6 +116,8 @@ asio::awaitable<DialResult> Dialer::State::connect(const DialOrder& order,
     }
     case TargetKind::bench:
       co_return connect_bench(order.target);
+    case TargetKind::forward:
+      break;  // whose streams say themselves what to dial
   }
   co_return dial_failure(order.target, ENOTSUP);
 }

@@ -86,7 +86,9 @@ bool ChannelTable::remove(const ChannelName& name) {
     if (stream.channel == channel.get()) streams.push_back(id);
   }
   for (const StreamId id : streams) {
-    const bool unanswered = incoming_.contains(id) && channel->config.end == EndKind::dial;
+    const auto early = incoming_.find(id);
+    const bool unanswered = early != incoming_.end() && channel->config.end == EndKind::dial &&
+                            !early->second.news.signal;
     if (unanswered && mux_of(id) != nullptr) {
       refuse_incoming(id, ENODEV, why);
       continue;

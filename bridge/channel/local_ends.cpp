@@ -195,17 +195,19 @@ void ChannelTable::refuse_unanswered() {
 }
 
 void ChannelTable::join(StreamId id, Channel& channel, LocalEnd local,
-                        std::shared_ptr<Program> program) {
+                        std::shared_ptr<Program> program, bool silent) {
   auto connection =
       std::make_shared<Connection>(executor_, std::move(local.socket), id,
                                    static_cast<ConnectionOwner&>(*this), channel.config.socket);
   const bool eager = channel.config.lane == LanePreference::vchan;
   connections_.emplace(id, Joined{std::move(connection), &channel, local.pid, eager, 0, true,
-                                  std::move(local.greeting), std::move(program)});
+                                  std::move(local.greeting), std::move(program), silent});
   ++channel.stats.open;
-  ++channel.stats.opened;
   if (eager) ++eager_;
-  publish("connected", channel, {{"pid", std::to_string(local.pid)}});
+  if (!silent) {
+    ++channel.stats.opened;
+    publish("connected", channel, {{"pid", std::to_string(local.pid)}});
+  }
   tell_peer_of_port(channel);
   // One of a port's may have ended while it waited, and is only there to be read.
   if (channel.config.lane == LanePreference::console && mux_of(id) != nullptr) {
@@ -229,7 +231,7 @@ void ChannelTable::join_incoming(StreamId id, LocalEnd local, ByteQueue first,
                                  std::shared_ptr<Program> program) {
   auto node = incoming_.extract(id);
   Incoming& stream = node.mapped();
-  join(id, *stream.channel, std::move(local), std::move(program));
+  join(id, *stream.channel, std::move(local), std::move(program), stream.silent);
   const auto connection = connections_.at(id).connection;
   connection->put_first(std::move(first));
   if (!greet(id)) {

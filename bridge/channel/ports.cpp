@@ -59,6 +59,7 @@ void ChannelTable::deliver_early(StreamId id, Incoming& stream,
   }
   stream.early.append(bytes.first);
   stream.early.append(bytes.second);
+  if (stream.news.signal) stream.news.signal->raise();
   if (config.end != EndKind::port || mux_of(id) == nullptr) return;
   if (stream.early.size() + mux()->window(id) > config.byte_limit) return;
   const std::uint64_t more = stream.early.size() - stream.told;

@@ -17,6 +17,7 @@ constexpr std::string_view unix_scheme = "unix:";
 constexpr std::string_view tcp_scheme = "tcp:";
 constexpr std::string_view exec_scheme = "exec:";
 constexpr std::string_view bench_uri = "builtin:bench";
+constexpr std::string_view forward_uri = "builtin:forward";
 
 bool is_ipv6(const std::string& text) {
   in6_addr address{};
@@ -77,6 +78,7 @@ boost::system::result<Target, ParseError> Target::parse_tcp(std::string_view uri
 
 boost::system::result<Target, ParseError> Target::parse(std::string_view uri) {
   if (uri == bench_uri) return Target(TargetKind::bench, uri);
+  if (uri == forward_uri) return Target(TargetKind::forward, uri);
   if (uri.starts_with(unix_scheme)) return parse_unix(uri);
   if (uri.starts_with(tcp_scheme)) return parse_tcp(uri);
   if (uri.starts_with(exec_scheme)) {
@@ -88,8 +90,8 @@ boost::system::result<Target, ParseError> Target::parse(std::string_view uri) {
   }
   return ParseError{fmt::format(
       "'{}' is no target; there are \"unix:/absolute/path\", \"tcp:HOST:PORT\", \"exec:/program "
-      "arguments\" and \"{}\"",
-      escape_untrusted(uri, 40), bench_uri)};
+      "arguments\", \"{}\" and \"{}\"",
+      escape_untrusted(uri, 40), bench_uri, forward_uri)};
 }
 
 }  // namespace xenlane::bridge

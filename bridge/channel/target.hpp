@@ -23,6 +23,7 @@ enum class TargetKind : std::uint8_t {
   tcp,          ///< "tcp:HOST:PORT"
   exec,         ///< "exec:/program arguments", a process for each connection
   bench,        ///< "builtin:bench", the far end of `xenlane bench` (bridge/bench)
+  forward,      ///< "builtin:forward", that of `xenlane forward`: the stream says where to
 };
 
 /// Checked.

@@ -66,9 +66,11 @@ int run(int argc, char** argv) {
   app.fallthrough();
   cli::add_ls(app, action);
   cli::add_status(app, action);
+  cli::add_top(app, action);
   cli::add_connect(app, action);
   cli::add_cp(app, action);
   cli::add_serve_files(app, action);
+  cli::add_forward(app, action);
   cli::add_lane(app, action);
   cli::add_bench(app, action);
   cli::add_channel(app, action);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "bridge/channel/text.hpp"
+#include "bridge/cli/forward_list.hpp"
 #include "bridge/cli/query.hpp"
 #include "bridge/cli/verbs.hpp"
 #include "bridge/control/protocol.hpp"
@@ -173,8 +174,11 @@ int run_status(const Context& context, const StatusOptions& options) {
   }
   if (options.as_json) {
     json::object result = {{"v", control_version}, {"broker", nullptr}, {"bridges", bridges}};
+    result["forwards"] = forwards_here(context);
     if (here.value.is_host) result["broker"] = here.value.reply;
     fmt::print("{}\n", json::serialize(result));
+  } else if (!one) {
+    print_forwards(forwards_here(context), false);
   }
   return exit_ok;
 }

@@ -16,6 +16,7 @@ void add_status(CLI::App& app, Action& action);
 void add_connect(CLI::App& app, Action& action);
 void add_cp(CLI::App& app, Action& action);
 void add_serve_files(CLI::App& app, Action& action);
+void add_forward(CLI::App& app, Action& action);
 void add_lane(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_channel(CLI::App& app, Action& action);
@@ -26,6 +27,7 @@ void add_doctor(CLI::App& app, Action& action);
 void add_channel_list(CLI::App& app, Action& action);
 void add_names(CLI::App& app, Action& action);
 void add_import(CLI::App& app, Action& action);
+void add_top(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 
 }  // namespace xenlane::bridge::cli

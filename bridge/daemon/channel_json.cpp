@@ -76,6 +76,14 @@ json::object channel_to_json(const ChannelConfig& channel) {
     out["exec_max"] = channel.exec_max;
     if (channel.run_as) out["user"] = channel.run_as->name;
   }
+  const auto put_rules = [&out](const char* key, const ForwardRules& rules) {
+    if (rules.empty()) return;
+    json::array texts;
+    for (const ForwardRule& rule : rules) texts.emplace_back(rule.text());
+    out[key] = std::move(texts);
+  };
+  put_rules("allow", channel.allow);
+  put_rules("allow_listen", channel.allow_listen);
   if (channel.end == EndKind::port) {
     out["cache_buffers"] = channel.cache_buffers;
     out["byte_limit"] = channel.byte_limit;

@@ -16,6 +16,8 @@
 #include "bridge/channel/name.hpp"
 #include "bridge/channel/run_as.hpp"
 #include "bridge/channel/target.hpp"
+#include "bridge/forward/rule.hpp"
+#include "bridge/forward/spec.hpp"
 #include "bridge/session/lane_policy.hpp"
 #include "bridge/wire/frame.hpp"
 #include "bridge/wire/limits.hpp"
@@ -83,6 +85,8 @@ struct ChannelConfig {
   bool proxy_protocol = false;             ///< unix and tcp targets are told who asks
   std::uint32_t exec_max = exec_max_default;
   std::optional<RunAs> run_as = {};  ///< exec: another user than the daemon's
+  ForwardRules allow = {};           ///< forward: what may be dialled
+  ForwardRules allow_listen = {};    ///< forward: what may be listened on
 
   friend bool operator==(const ChannelConfig&, const ChannelConfig&) = default;
 };
@@ -95,6 +99,13 @@ struct Denial {
   std::size_t position = 0;  ///< how many channels come before it
   SourceLocation where = {};
   std::string why = {};  ///< empty: on purpose
+};
+
+/// What `xenlane forward --configured` is to run; the daemons only check it.
+struct ForwardConfig {
+  std::optional<ForwardSpec> spec;  ///< none: it is disabled
+  SourceLocation where;
+  std::string error;  ///< why
 };
 
 using Limits = MuxLimits;
@@ -162,6 +173,7 @@ struct BridgeConfig {
   Timeouts timeouts;
   std::vector<ChannelConfig> channels;  ///< in the order of the files, disabled ones included
   std::vector<Denial> denials;          ///< in the order of the files
+  std::vector<ForwardConfig> forwards;  ///< in the order of the files, disabled ones included
   std::string file;                     ///< the main file that was asked for, read or not
   std::string drop_in_dir;              ///< the drop-in folder; empty when there is none
   std::string settings;  ///< all sections but the channels, as one TOML text that has the same
@@ -193,6 +205,8 @@ inline constexpr std::size_t config_file_bytes_max = 1024 * 1024;
 /// Most files of one drop-in folder, and most channels of one daemon.
 inline constexpr std::size_t drop_in_files_max = 1000;
 inline constexpr std::size_t channels_max = 4096;
+/// Most forwards of a configuration.
+inline constexpr std::size_t forwards_max = 1000;
 
 /// `path` with the guest's name in place of "{guest}".
 std::string path_for_guest(std::string path, std::string_view guest);

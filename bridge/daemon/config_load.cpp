@@ -16,6 +16,7 @@
 #include "bridge/daemon/config.hpp"
 #include "bridge/daemon/config_channel.hpp"
 #include "bridge/daemon/config_connect.hpp"
+#include "bridge/daemon/config_forward.hpp"
 #include "bridge/daemon/config_reader.hpp"
 #include "bridge/daemon/config_section.hpp"
 
@@ -34,6 +35,7 @@ class Loader {
   void read_file(const std::string& path, bool is_main);
   void read_tables(const toml::table& root, const std::string& file);
   void read_channels(const toml::node& node, const std::string& file);
+  void read_forwards(const toml::node& node, const std::string& file);
   std::vector<std::string> drop_ins();
   void deny_all(SourceLocation where, std::string why) {
     load_.config.guests_unknown = true;
@@ -97,15 +99,40 @@ void Loader::read_channels(const toml::node& node, const std::string& file) {
   }
 }
 
+void Loader::read_forwards(const toml::node& node, const std::string& file) {
+  const auto* list = node.as_array();
+  if (list == nullptr ||
+      !std::all_of(list->begin(), list->end(), [](const toml::node& n) { return n.is_table(); })) {
+    add({file, line_of(node)}, Severity::error, Scope::daemon,
+        "forward: write each forward as [[forward]], in double brackets");
+    return;
+  }
+  for (const toml::node& item : *list) {
+    if (load_.config.forwards.size() >= forwards_max) {
+      add({file, line_of(item)}, Severity::error, Scope::daemon,
+          fmt::format("more than {} forwards", forwards_max));
+      return;
+    }
+    ForwardRead read = read_forward(*item.as_table(), file, side_);
+    for (Diagnostic& diagnostic : read.diagnostics) {
+      load_.diagnostics.push_back(std::move(diagnostic));
+    }
+    load_.config.forwards.push_back(std::move(read.forward));
+  }
+}
+
 void Loader::read_tables(const toml::table& root, const std::string& file) {
   for (auto&& [key, node] : root) {
     const std::string name(key.str());
     const auto line = static_cast<std::uint32_t>(key.source().begin.line);
     if (name == "channel") {
       read_channels(node, file);
+    } else if (name == "forward") {
+      read_forwards(node, file);
     } else if (!is_section(name)) {
       std::vector<std::string> known = section_names();
       known.emplace_back("channel");
+      known.emplace_back("forward");
       add({file, line}, Severity::error, Scope::daemon, unknown_key(name, known));
     } else if (const auto* table = node.as_table()) {
       const auto remember = [&](const std::string& setting, std::uint32_t at) {

@@ -38,6 +38,27 @@ std::string read_run_as(const toml::node& node, TargetDraft& draft) {
   return {};
 }
 
+std::string read_rules(const toml::node& node, ForwardRules& rules, bool& has_rules) {
+  has_rules = true;
+  std::vector<std::string> texts;
+  std::string wrong = read_texts(node, texts);
+  if (!wrong.empty()) return wrong;
+  std::size_t bytes = 0;
+  ForwardRules read;
+  for (const std::string& text : texts) {
+    auto rule = ForwardRule::parse(text);
+    if (!rule) return rule.error().text;
+    bytes += text.size();
+    read.push_back(std::move(*rule));
+  }
+  if (read.size() > forward_rules_max || bytes > forward_rules_bytes_max) {
+    return fmt::format("has {} items of {} bytes, {} of {} are allowed", read.size(), bytes,
+                       forward_rules_max, forward_rules_bytes_max);
+  }
+  rules = std::move(read);
+  return {};
+}
+
 }  // namespace
 
 void TargetDraft::apply(ChannelConfig& channel) const {
@@ -46,6 +67,8 @@ void TargetDraft::apply(ChannelConfig& channel) const {
   channel.proxy_protocol = proxy_protocol;
   channel.exec_max = exec_max;
   channel.run_as = run_as;
+  channel.allow = allow;
+  channel.allow_listen = allow_listen;
 }
 
 std::vector<Key> target_keys(TargetDraft& draft) {
@@ -58,7 +81,12 @@ std::vector<Key> target_keys(TargetDraft& draft) {
              draft.has_exec_max = true;
              return read_count(n, 1, exec_max_most, draft.exec_max);
            }},
-          {"user", [&draft](const toml::node& n) { return read_run_as(n, draft); }}};
+          {"user", [&draft](const toml::node& n) { return read_run_as(n, draft); }},
+          {"allow",
+           [&draft](const toml::node& n) { return read_rules(n, draft.allow, draft.has_rules); }},
+          {"allow_listen", [&draft](const toml::node& n) {
+             return read_rules(n, draft.allow_listen, draft.has_rules);
+           }}};
 }
 
 std::vector<std::string> check_target(const TargetDraft& draft, std::optional<EndKind> end) {
@@ -84,8 +112,12 @@ std::vector<std::string> check_target(const TargetDraft& draft, std::optional<En
     faults.push_back(fmt::format("channel: '{}' is only for targets \"exec:\"",
                                  draft.has_user ? "user" : "exec_max"));
   }
+  if (draft.has_rules && kind != TargetKind::forward) {
+    faults.emplace_back(
+        "channel: 'allow' and 'allow_listen' are only for target = \"builtin:forward\"");
+  }
   if (draft.socket == SocketKind::seqpacket &&
-      (kind == TargetKind::tcp || kind == TargetKind::bench)) {
+      (kind == TargetKind::tcp || kind == TargetKind::bench || kind == TargetKind::forward)) {
     faults.push_back(
         fmt::format("channel: socket = \"seqpacket\" cannot be had with \"{}\", which knows "
                     "streams only",

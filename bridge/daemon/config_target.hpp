@@ -21,6 +21,9 @@ struct TargetDraft {
   bool has_exec_max = false;
   std::optional<RunAs> run_as;
   bool has_user = false;
+  ForwardRules allow;
+  ForwardRules allow_listen;
+  bool has_rules = false;
 
   /// Puts the values where they belong.
   void apply(ChannelConfig& channel) const;

@@ -54,6 +54,7 @@ TEST_F(Install, TheGuestsSideIsAProgramARuleAndUnits) {
   EXPECT_THAT(
       files_below(root / "dest/usr/local"),
       ElementsAre("lib/systemd/system/serial-getty@.service.d/50-xen-channel.conf",
+                  "lib/systemd/system/xenlane-forward-guest.service",
                   "lib/systemd/system/xenlane-guest.service", "lib/tmpfiles.d/xen-channel.conf",
                   "lib/udev/rules.d/60-xen-channel.rules", "sbin/xen-console-setup",
                   "sbin/xenlane-guest"));
@@ -64,14 +65,17 @@ TEST_F(Install, TheGuestsSideIsAProgramARuleAndUnits) {
 TEST_F(Install, TheHostsSideIsAProgramAndItsUnit) {
   install("host", "/usr/local", root / "dest");
   EXPECT_THAT(files_below(root / "dest/usr/local"),
-              ElementsAre("lib/systemd/system/xenlane-host.service", "sbin/xenlane-host"));
+              ElementsAre("lib/systemd/system/xenlane-forward-host.service",
+                          "lib/systemd/system/xenlane-host.service", "sbin/xenlane-host"));
 }
 
 TEST_F(Install, SystemdFindsNoFaultWithTheUnits) {
   if (!fs::exists("/usr/bin/systemd-analyze")) GTEST_SKIP() << "there is no systemd-analyze here";
   install("guest", root / "prefix");
   install("host", root / "prefix");
-  for (const char* unit : {"xenlane-guest.service", "xenlane-host.service"}) {
+  install("Unspecified", root / "prefix");  // the tool
+  for (const char* unit : {"xenlane-guest.service", "xenlane-host.service",
+                           "xenlane-forward-guest.service", "xenlane-forward-host.service"}) {
     const fs::path file = root / "prefix/lib/systemd/system" / unit;
     const auto outcome = tests::run_program(
         {"/usr/bin/systemd-analyze", "verify", "--man=no", "--recursive-errors=no", file}, root);

@@ -89,7 +89,9 @@ bool is_pure(std::string_view path) {
   if (path.starts_with("transport/console/console_")) return false;
   return is_in(
       path, {"bridge/wire/", "bridge/mux/", "bridge/session/session.", "bridge/session/handshake.",
-             "bridge/session/lane_policy.", "bridge/doctor/examine", "transport/console/"});
+             "bridge/session/lane_policy.", "bridge/doctor/examine", "bridge/forward/address.",
+             "bridge/forward/request.", "bridge/forward/rule.", "bridge/forward/socks.",
+             "bridge/forward/spec.", "transport/console/"});
 }
 
 bool is_word_byte(char byte) {

@@ -76,6 +76,11 @@ TEST_F(TargetsConfigured, WhatDoesNotFitTheTargetDisablesTheChannel) {
        "'datagram' is not one of stream, seqpacket"},
       {"target = \"unix:/x\"\nexec_max = 3\n", "'exec_max' is only for targets \"exec:\""},
       {"target = \"exec:/bin/cat\"\nexec_max = 0\n", "exec_max: 0 is out of range 1 to 4096"},
+      {"target = \"tcp:h:1\"\nallow = [\"tcp:h:1\"]\n",
+       "'allow' and 'allow_listen' are only for target = \"builtin:forward\""},
+      {"target = \"builtin:forward\"\nallow = [\"tcp:h\"]\n", "channel.allow: 'tcp:h' is neither"},
+      {"target = \"builtin:forward\"\nallow_listen = \"tcp:h:1\"\n", "must be a list"},
+      {"target = \"builtin:forward\"\nsocket = \"seqpacket\"\n", "cannot be had with"},
       {"target = \"exec:/bin/cat\"\nuser = \"no-such-user\"\n",
        "channel.user: there is no user 'no-such-user'"},
   };

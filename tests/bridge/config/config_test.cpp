@@ -131,7 +131,7 @@ red = 1
           "\"2s\", not true or false",
           "x.toml:15: error: unknown key 'colour'; known are daemon, limits, vchan, lanes, "
           "console, timeouts, connect, "
-          "channel"));
+          "channel, forward"));
   EXPECT_TRUE(got.is_fatal());
 }
 
@@ -348,7 +348,8 @@ TEST_F(Config, CheckPrintsEveryDiagnosticAndASummary) {
             file +
                 ":4: error: channel: unknown key 'colour'; known are name, end, lane, guest, mode, "
                 "owner, group, console, link, users, groups, cache_buffers, byte_limit, "
-                "guest_byte_limit, target, socket, proxy_protocol, exec_max, user\n" +
+                "guest_byte_limit, target, socket, proxy_protocol, exec_max, user, allow, "
+                "allow_listen\n" +
                 file + ": errors: 1, warnings: 0, usable channels: 0 of 1\n");
   testing::internal::CaptureStdout();
   EXPECT_EQ(print_check(load(""), stdout), exit_ok);

@@ -143,6 +143,12 @@ end = "dial"
 target = "unix:/run/a.sock"
 lane = "console"
 [[channel]]
+name = "org.a.forward"
+end = "dial"
+target = "builtin:forward"
+allow = ["tcp:localhost:1-2", "unix:/run/*"]
+allow_listen = ["tcp:*:*"]
+[[channel]]
 name = "org.a.port"
 end = "port"
 cache_buffers = false
@@ -154,7 +160,7 @@ end = "raw"
 console = "/run/xen/raw-{guest}.sock"
 )");
   ASSERT_THAT(got.diagnostics, IsEmpty());
-  ASSERT_EQ(got.config.channels.size(), 4U);
+  ASSERT_EQ(got.config.channels.size(), 5U);
   for (const ChannelConfig& channel : got.config.channels) {
     ChannelFromJson read = channel_from_json(channel_to_json(channel), "json", Side::host);
     ASSERT_TRUE(read.channel) << read.error;

@@ -38,6 +38,7 @@ void check_target(const std::string& text) {
   FUZZ_CHECK(target->uri() == text);
   switch (target->kind()) {
     case TargetKind::bench:
+    case TargetKind::forward:
       return FUZZ_CHECK(target->path().empty());
     case TargetKind::tcp:
       FUZZ_CHECK(!target->host().empty() && target->host().size() <= 253);
