@@ -37,6 +37,7 @@ void fuzz_console_packer(Bytes input);
 void fuzz_xl_channels(Bytes input);
 void fuzz_libvirt_channels(Bytes input);
 void fuzz_names_registry(Bytes input);
+void fuzz_files(Bytes input);
 
 namespace {
 
@@ -65,7 +66,8 @@ constexpr std::array targets{Target{"ring_consume", fuzz_ring_consume},
                              Target{"console_packer", fuzz_console_packer},
                              Target{"xl_channels", fuzz_xl_channels},
                              Target{"libvirt_channels", fuzz_libvirt_channels},
-                             Target{"names_registry", fuzz_names_registry}};
+                             Target{"names_registry", fuzz_names_registry},
+                             Target{"files", fuzz_files, 2000}};
 
 constexpr std::size_t input_bytes_max = 4096;
 
