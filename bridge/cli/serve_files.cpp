@@ -88,8 +88,8 @@ void add_serve_files(CLI::App& app, Action& action) {
   verb->add_option("--max-bytes", options->bytes_max, "Room for files, as 500M or 10G")
       ->transform(CLI::AsSizeValue(false));
   verb->add_option("--max-files", options->entries_max, "Files, folders and links at most");
-  verb->add_option("--max-depth", options->depth_max, "Folders within each other at most (256)")
-      ->check(CLI::Range(1, 256));
+  verb->add_option("--max-depth", options->depth_max, "Folders within each other at most (254)")
+      ->check(CLI::Range(std::size_t{1}, files::Quota::depth_max));
   verb->add_flag("--any-names", options->any_names,
                  "Take names that are not UTF-8 or have control characters");
   verb->add_flag("--allow-owner", options->allow_owner, "Let cp --owner set owner and group");

@@ -90,18 +90,22 @@ boost::system::result<UniqueFd> open_incoming(int top, const std::string& peer) 
   return folder;
 }
 
-Usage usage_of(int folder) {
+boost::system::result<Usage> usage_of(int folder) {
   Usage usage;
   std::vector<Source> sources(1);
   sources[0].folder = open_beneath(folder, {});
   sources[0].name = ".";
   sources[0].contents = true;
-  if (!sources[0].folder) return usage;
-  Walk walk(std::move(sources), {}, false, [](Trouble, int, const std::string&) {});
+  if (!sources[0].folder) return error_now();
+  int failed = 0;
+  Walk walk(std::move(sources), {}, false, [&failed](Trouble what, int error, const std::string&) {
+    if (what == Trouble::source && error != ENOENT) failed = error;
+  });
   while (const auto found = walk.next()) {
     usage.bytes += found->entry.size;
     ++usage.entries;
   }
+  if (failed != 0) return boost::system::error_code(failed, boost::system::generic_category());
   return usage;
 }
 

@@ -28,12 +28,12 @@ boost::system::result<Destination> open_destination_beneath(int top, const Servi
 /// user alone.
 boost::system::result<transport::UniqueFd> open_incoming(int top, const std::string& peer);
 
-/// What is in a folder and below: regular files' bytes, and entries of any kind. Stops at what it
-/// cannot read.
+/// What is in a folder and below: regular files' bytes, and entries of any kind. An errno value if
+/// anything could not be looked at: who fills it may not hide what is there.
 struct Usage {
   std::uint64_t bytes = 0;
   std::uint64_t entries = 0;
 };
-Usage usage_of(int folder);
+boost::system::result<Usage> usage_of(int folder);
 
 }  // namespace xenlane::bridge::files

@@ -50,15 +50,20 @@ bool hash_begin(int fd, std::uint64_t bytes, Hasher& hasher) {
 
 }  // namespace
 
+FileState state_of(const struct stat& status) {
+  return {status.st_dev, status.st_ino, static_cast<std::uint64_t>(status.st_size),
+          status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
+}
+
 boost::system::result<Incoming> Incoming::begin(int folder, const std::string& name, bool keep,
-                                                std::uint64_t offset) {
+                                                const Basis* basis) {
   Incoming file;
   file.name_ = name;
   if (folder < 0) {
     file.is_stdout_ = true;
     return file;
   }
-  int error = keep ? file.open_partial(folder, offset) : file.open_fresh(folder);
+  int error = keep ? file.open_partial(folder, basis) : file.open_fresh(folder);
   if (error == 0) error = file.learn();
   if (error != 0) return error_of(error);
   return file;
@@ -77,10 +82,11 @@ int Incoming::open_fresh(int folder) {
   if (fd_) return 0;
   // File systems without such files, and folders that are gone.
   if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) return errno;
-  return open_partial(folder, 0);
+  return open_partial(folder, nullptr);
 }
 
-int Incoming::open_partial(int folder, std::uint64_t offset) {
+int Incoming::open_partial(int folder, const Basis* basis) {
+  const std::uint64_t offset = basis == nullptr ? 0 : basis->bytes;
   const std::string partial = partial_name(name_);
   constexpr int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   for (int attempt = 0; attempt < 3; ++attempt) {
@@ -101,7 +107,8 @@ int Incoming::open_partial(int folder, std::uint64_t offset) {
         named.st_ino != status.st_ino || named.st_dev != status.st_dev) {
       continue;
     }
-    if (static_cast<std::uint64_t>(status.st_size) < offset) return ESTALE;
+    // Its digest was taken before it was locked.
+    if (basis != nullptr && state_of(status) != basis->state) return ESTALE;
     if (::ftruncate(fd_.get(), static_cast<off_t>(offset)) != 0 ||
         ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_SET) < 0) {
       return errno;
@@ -185,7 +192,8 @@ std::optional<Basis> basis_of(int folder, const std::string& name, std::uint64_t
       status.st_uid != ::geteuid()) {
     return std::nullopt;
   }
-  Basis basis{std::min(static_cast<std::uint64_t>(status.st_size), bytes_max), Hasher(kind)};
+  Basis basis{std::min(static_cast<std::uint64_t>(status.st_size), bytes_max), Hasher(kind),
+              state_of(status)};
   if (basis.bytes == 0 || !hash_begin(file.get(), basis.bytes, basis.hasher)) return std::nullopt;
   return basis;
 }

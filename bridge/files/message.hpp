@@ -25,6 +25,8 @@ inline constexpr std::size_t header_bytes = 8;
 /// Longest body of any message but `data`.
 inline constexpr std::size_t body_bytes_max = 64 * 1024;
 inline constexpr std::size_t data_bytes_max = 1024 * 1024;
+/// Of a hole, between two looks at whether the other side is still there.
+inline constexpr std::uint64_t hole_bytes_at_once = std::uint64_t{1} << 30U;
 /// NAME_MAX of limits.h.
 inline constexpr std::size_t name_bytes_max = 255;
 /// PATH_MAX less the closing NUL.

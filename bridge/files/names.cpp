@@ -49,12 +49,13 @@ std::optional<std::uint32_t> next_point(std::string_view& text) {
   return point;
 }
 
-std::string fault_of_writing(std::string_view name) {
-  while (!name.empty()) {
-    const auto point = next_point(name);
-    if (!point) return "the name is not UTF-8";
-    if (is_control(*point)) return "there is a control character in the name";
-    if (turns_writing(*point)) return "the name turns its writing about";
+/// `what` it is that is looked at.
+std::string fault_of_writing(std::string_view text, const std::string& what) {
+  while (!text.empty()) {
+    const auto point = next_point(text);
+    if (!point) return what + " is not UTF-8";
+    if (is_control(*point)) return "there is a control character in " + what;
+    if (turns_writing(*point)) return what + " turns its writing about";
   }
   return {};
 }
@@ -78,14 +79,18 @@ std::string fault_of_name(std::string_view untrusted_name, NameRule rule) {
   if (untrusted_name.find('/') != std::string_view::npos) return "the name is a path";
   if (untrusted_name.find('\0') != std::string_view::npos) return "there is a NUL in the name";
   if (untrusted_name.ends_with(partial_suffix)) return "the name is for files that are not whole";
-  return rule == NameRule::printable ? fault_of_writing(untrusted_name) : std::string();
+  return rule == NameRule::printable ? fault_of_writing(untrusted_name, "the name") : "";
 }
 
-std::string fault_of_link(std::string_view untrusted_target, std::size_t depth) {
+std::string fault_of_link(std::string_view untrusted_target, std::size_t depth, NameRule rule) {
   if (untrusted_target.empty()) return "the link leads nowhere";
   if (untrusted_target.size() > path_bytes_max) return "the link's target is too long";
   if (untrusted_target.find('\0') != std::string_view::npos) return "there is a NUL in the link";
   if (untrusted_target.front() == '/') return "the link's target is absolute";
+  if (rule == NameRule::printable) {
+    std::string fault = fault_of_writing(untrusted_target, "the link's target");
+    if (!fault.empty()) return fault;
+  }
   bool climbs = true;
   std::size_t climbed = 0;
   while (!untrusted_target.empty()) {

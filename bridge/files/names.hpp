@@ -26,8 +26,9 @@ std::string fault_of_name(std::string_view untrusted_name, NameRule rule);
 
 /// Why a symbolic link to `untrusted_target` would lead out of the destination, `depth` folders
 /// above the link; empty: it stays inside. It may climb at its beginning only: a ".." behind the
-/// name of another link would climb from where that leads.
-std::string fault_of_link(std::string_view untrusted_target, std::size_t depth);
+/// name of another link would climb from where that leads. What is shown of it is writing too, so
+/// that the rule for names holds.
+std::string fault_of_link(std::string_view untrusted_target, std::size_t depth, NameRule rule);
 
 /// The name under which a file's content is kept until it is whole: beside it, hidden, and the same
 /// each time, so that another run finds what there is of it.

@@ -26,7 +26,8 @@ std::uint64_t bytes_through(const Counts& counts) {
 std::optional<std::uint64_t> seconds_left(const Counts& counts, double bytes_per_second) {
   if (!counts.all_found || bytes_per_second < 1) return std::nullopt;
   const auto left = static_cast<double>(counts.bytes - bytes_through(counts));
-  return static_cast<std::uint64_t>(left / bytes_per_second + 0.5);
+  // The peer says how much there is: it may be more than fits.
+  return static_cast<std::uint64_t>(std::min(left / bytes_per_second + 0.5, 1e18));
 }
 
 std::string in_units(double bytes) {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace xenlane::bridge::files {
@@ -92,7 +93,8 @@ void Receiver::begin_file(const FileBegin& begin) {
   const int folder = rules_.to_stdout ? -1 : tree_.fd(wanted.parent);
   if (folder < 0 && !rules_.to_stdout) return fail_current(trouble_of(errno), errno);
   const bool keep = !wanted.size_known || wanted.size >= kept_bytes_min;
-  auto file = Incoming::begin(folder, wanted.name, keep, begin.offset);
+  auto file =
+      Incoming::begin(folder, wanted.name, keep, begin.offset != 0 ? &*wanted.basis : nullptr);
   if (!file) {
     const int error = file.error().value();
     return fail_current(trouble_of(error), error,
@@ -136,11 +138,18 @@ void Receiver::take_data() {
 void Receiver::take_hole(std::uint64_t length) {
   if (length > INT64_MAX) throw WireBroken("the other side sends a hole that no file has");
   if (!charge(length)) return;
-  counts_.bytes_reused += length;
-  current_->hasher->update_zeros(length);
   if (!current_->file) throw WireBroken("the other side sends more of a file than it has");
-  if (const int error = current_->file->skip(length); error != 0) {
-    fail_current(trouble_of(error), error);
+  counts_.bytes_reused += length;
+  // A few bytes may stand for exbibytes: on a file system that takes them nobody may be there any
+  // more when they have been looked at.
+  while (length > 0) {
+    in_.expect_peer();
+    const std::uint64_t piece = std::min(length, hole_bytes_at_once);
+    if (const int error = current_->file->skip(piece); error != 0) {
+      return fail_current(trouble_of(error), error);
+    }
+    current_->hasher->update_zeros(piece);
+    length -= piece;
   }
 }
 
@@ -180,6 +189,11 @@ void Receiver::place(Current& current) {
         folder, wanted.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     struct stat status = {};
     if (!file || ::fstat(file.get(), &status) != 0) return fail_current(trouble_of(errno), errno);
+    const FileState state = state_of(status);
+    const FileState& was = wanted.basis->state;
+    if (state.device != was.device || state.inode != was.inode || state.size != was.size) {
+      return fail_current(Trouble::destination, ESTALE);
+    }
     if (const int error = set_attributes(file.get(), wanted.attributes); error != 0) {
       return fail_current(trouble_of(error), error);
     }

@@ -12,6 +12,7 @@
 #include "bridge/files/incoming.hpp"
 #include "bridge/files/names.hpp"
 #include "bridge/files/report.hpp"
+#include "bridge/files/source.hpp"
 #include "bridge/files/tree.hpp"
 #include "bridge/files/wire.hpp"
 
@@ -25,9 +26,10 @@ inline constexpr std::size_t links_max = 262'144;
 struct Quota {
   std::uint64_t bytes = UINT64_MAX;
   std::uint64_t entries = UINT64_MAX;
-  std::size_t depth = source_depth_limit;
+  std::size_t depth = depth_max;
 
-  static constexpr std::size_t source_depth_limit = 256;
+  /// What is in the deepest folder is still counted by usage_of().
+  static constexpr std::size_t depth_max = source_depth_max - 1;
 };
 
 struct ReceiveRules {

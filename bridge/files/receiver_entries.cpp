@@ -81,7 +81,7 @@ std::string Receiver::fault_of(const Entry& entry) const {
     return "nobody asked for it";
   }
   if (entry.kind != EntryKind::symlink) return {};
-  return fault_of_link(entry.target, tree_.depth(entry.parent));
+  return fault_of_link(entry.target, tree_.depth(entry.parent), rules_.names);
 }
 
 bool Receiver::has_room(const Entry& entry) {
@@ -146,10 +146,11 @@ int Receiver::symlink_at(int folder, const Entry& entry, bool& is_same) {
   const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
                              {.tv_sec = entry.mtime_s, .tv_nsec = entry.mtime_ns}};
   ::utimensat(folder, made, times, AT_SYMLINK_NOFOLLOW);
-  if (rules_.owner && ::fchownat(folder, made, entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) {
-    return errno;
+  const bool has_owner =
+      !rules_.owner || ::fchownat(folder, made, entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) == 0;
+  if (has_owner && (partial.empty() || ::renameat(folder, made, folder, entry.name.c_str()) == 0)) {
+    return 0;
   }
-  if (partial.empty() || ::renameat(folder, made, folder, entry.name.c_str()) == 0) return 0;
   const int error = errno;
   ::unlinkat(folder, made, 0);
   return error;
@@ -204,11 +205,13 @@ int Receiver::link_to(const Place& from, const Place& to) {
   if (errno != EEXIST) return errno;
   const std::string partial = partial_name(to.name);
   if (::unlinkat(folder, partial.c_str(), 0) != 0 && errno != ENOENT) return errno;
-  if (::linkat(AT_FDCWD, source.c_str(), folder, partial.c_str(), AT_SYMLINK_FOLLOW) != 0 ||
-      ::renameat(folder, partial.c_str(), folder, to.name.c_str()) != 0) {
+  if (::linkat(AT_FDCWD, source.c_str(), folder, partial.c_str(), AT_SYMLINK_FOLLOW) != 0) {
     return errno;
   }
-  return 0;
+  if (::renameat(folder, partial.c_str(), folder, to.name.c_str()) == 0) return 0;
+  const int error = errno;
+  ::unlinkat(folder, partial.c_str(), 0);
+  return error;
 }
 
 void Receiver::take_file(const Entry& entry) {

@@ -9,6 +9,15 @@ void Replies::read_some() {
   while (!has_result_ && in_.next_if_whole(header)) read_one(header);
 }
 
+void Replies::read_for(std::chrono::nanoseconds time) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + time;
+  for (auto now = Clock::now(); now < end && !has_result_; now = Clock::now()) {
+    in_.wait(end - now);
+    read_some();
+  }
+}
+
 std::vector<Reply> Replies::take(bool wait) {
   read_some();
   if (wait && come_.empty()) {
@@ -31,9 +40,13 @@ void Replies::read_one(const Header& header) {
     case MessageType::done:
       come_.emplace_back(Done{WireReader::checked(decode_id(in_.body()))});
       return;
-    case MessageType::failed:
-      come_.emplace_back(in_.read<Failed>());
+    case MessageType::failed: {
+      auto failed = in_.read<Failed>();
+      // A copy: the longer text goes.
+      failed.text = std::string(std::string_view(failed.text).substr(0, reply_text_bytes_max));
+      come_.emplace_back(std::move(failed));
       return;
+    }
     case MessageType::result:
       come_.emplace_back(in_.read<Result>());
       has_result_ = true;

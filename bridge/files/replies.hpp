@@ -11,6 +11,8 @@ namespace xenlane::bridge::files {
 
 /// Answers that the sender has not looked at; an honest receiver has not half as many to give.
 inline constexpr std::size_t replies_max = 64 * 1024;
+/// Of a failure's text; what is shown of it is no longer.
+inline constexpr std::size_t reply_text_bytes_max = 256;
 
 struct Have {
   std::uint32_t id = 0;
@@ -27,6 +29,8 @@ class Replies {
 
   /// Reads what has come, without waiting.
   void read_some();
+  /// The same for so long.
+  void read_for(std::chrono::nanoseconds time);
   /// Those that were read since the last call. With `wait` there is at least one.
   std::vector<Reply> take(bool wait);
 

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <thread>
 #include <type_traits>
 
 namespace xenlane::bridge::files {
@@ -53,7 +52,6 @@ Sender::~Sender() {
 }
 
 void Sender::run() {
-  bool said_sent = false;
   while (!over_) {
     report_.progress(counts_);
     if (answers()) continue;
@@ -67,9 +65,9 @@ void Sender::run() {
       announce_some();
       continue;
     }
-    if (all_announced_ && announced_.size() == late_ && !said_sent) {
+    if (all_announced_ && announced_.size() == late_ && !said_sent_) {
       out_.say(MessageType::sent);
-      said_sent = true;
+      said_sent_ = true;
     }
     out_.flush();
     for (const Reply& reply : replies_.take(true)) handle(reply);
@@ -124,7 +122,9 @@ void Sender::forget(std::uint32_t id) {
 
 void Sender::handle(const Reply& reply) {
   if (std::holds_alternative<Result>(reply)) {
-    if (!announced_.empty()) throw WireBroken("the other side ends before it has confirmed all");
+    if (!said_sent_ || !announced_.empty()) {
+      throw WireBroken("the other side ends before it has confirmed all");
+    }
     over_ = true;
     return;
   }
@@ -159,6 +159,9 @@ void Sender::handle(const Reply& reply) {
     ++counts_.same;
     counts_.bytes_same += about.entry.size;
   } else {
+    if (about.entry.kind == EntryKind::file && !found->second.is_sent) {
+      throw WireBroken("the other side confirms a file that it has not been sent");
+    }
     ++counts_.copied;
     report_.copying(about.path);
   }
@@ -240,6 +243,7 @@ void Sender::send_content(const Want& want, Announced& announced, Opened& opened
     return give_up(want.id, Trouble::changed, ESTALE);
   }
   out_.say(FileEnd{opened.hasher.digest()});
+  announced.is_sent = true;
 }
 
 void Sender::keep_pace(std::size_t bytes) {
@@ -247,7 +251,7 @@ void Sender::keep_pace(std::size_t bytes) {
   const auto pause = pace_.sent(bytes, std::chrono::steady_clock::now());
   if (pause.count() <= 0) return;
   out_.flush();
-  std::this_thread::sleep_for(pause);
+  replies_.read_for(pause);
 }
 
 /// False if it could not be read, or the receiver does not want it any more; then that is said.
@@ -260,11 +264,13 @@ bool Sender::send_range(const Want& want, Opened& opened, std::uint64_t begin, s
       const off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
       const std::uint64_t next = data < 0 ? end : std::min(end, static_cast<std::uint64_t>(data));
       if (data < 0 && errno != ENXIO) return give_up(want.id, Trouble::source, errno), false;
-      if (next > at) {
-        out_.say_hole(next - at);
-        opened.hasher.update_zeros(next - at);
-        counts_.bytes_reused += next - at;
-        at = next;
+      while (next > at) {
+        const std::uint64_t piece = std::min(next - at, hole_bytes_at_once);
+        out_.say_hole(piece);
+        opened.hasher.update_zeros(piece);
+        counts_.bytes_reused += piece;
+        at += piece;
+        replies_.read_some();
       }
       const off_t hole = ::lseek(fd, static_cast<off_t>(at), SEEK_HOLE);
       data_end = hole < 0 ? end : std::min(end, static_cast<std::uint64_t>(hole));

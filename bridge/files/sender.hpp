@@ -47,6 +47,7 @@ class Sender {
     Found found;
     bool is_late = false;    ///< it is done at the end, with all others
     bool is_wanted = false;  ///< the receiver has asked for it, which it may once
+    bool is_sent = false;    ///< all of its content, and its digest
   };
 
   void announce_some();
@@ -73,6 +74,7 @@ class Sender {
   Counts counts_;
   Bytes buffer_;
   bool all_announced_ = false;
+  bool said_sent_ = false;
   bool over_ = false;
   std::unordered_map<std::uint32_t, Announced> announced_;
   std::size_t late_ = 0;

@@ -27,7 +27,8 @@ struct Refused {
 };
 
 [[noreturn]] void refuse(int error, const std::string& text) {
-  throw Refused{{error, text}};
+  // It may quote a path that is as long as a text may be.
+  throw Refused{{error, text.substr(0, path_bytes_max)}};
 }
 
 [[noreturn]] void refuse_path(int error, const std::string& path) {
@@ -110,8 +111,12 @@ class Connection {
     }
     if (rules_.has_quota && !rules_.incoming_of.empty()) charge_what_is_there();
     const std::string& untrusted_path = request.paths.front();
-    auto destination = open_destination_beneath(rules_.receive.get(), path_of(untrusted_path),
-                                                request.into_folder, request.dry_run);
+    const ServicePath path = path_of(untrusted_path);
+    // Several transfers may not reach deeper than one.
+    if (path.components.size() > rules_.quota.depth) refuse_path(EDQUOT, untrusted_path);
+    rules_.quota.depth -= path.components.size();
+    auto destination =
+        open_destination_beneath(rules_.receive.get(), path, request.into_folder, request.dry_run);
     if (!destination) refuse_path(destination.error().value(), untrusted_path);
     ReceiveRules rules;
     rules.names = rules_.names;
@@ -132,10 +137,15 @@ class Connection {
   /// One transfer after another, or two at once would each have all that is left.
   void charge_what_is_there() {
     if (::flock(rules_.receive.get(), LOCK_EX) != 0) refuse(errno, "the quota cannot be kept");
-    const Usage usage = usage_of(rules_.receive.get());
+    const auto usage = usage_of(rules_.receive.get());
+    if (!usage) {
+      refuse(usage.error().value(),
+             "what is there cannot be counted (" + usage.error().message() +
+                 "); let the service's user into every folder, or take the deepest away");
+    }
     Quota& quota = rules_.quota;
-    quota.bytes -= std::min(quota.bytes, usage.bytes);
-    quota.entries -= std::min(quota.entries, usage.entries);
+    quota.bytes -= std::min(quota.bytes, usage->bytes);
+    quota.entries -= std::min(quota.entries, usage->entries);
   }
 
   WireReader in_;
@@ -157,22 +167,25 @@ std::variant<Ready, Refuse> open_service(WireReader& in, WireWriter& out, const 
   out.say(Hello{});
   out.say(request);
   out.flush();
-  Header header;
-  while (in.next(header)) {
-    if (header.type == MessageType::hello) {
-      const auto theirs = in.read<Hello>();
-      if (theirs.version_min > protocol_version || theirs.version_max < protocol_version) {
-        return Refuse{EPROTO,
-                      "no common version of the file protocol; install the same xenlane on "
-                      "both sides"};
-      }
-      continue;
-    }
-    if (header.type == MessageType::refuse) return in.read<Refuse>();
-    if (header.type != MessageType::ready) break;
-    return in.read<Ready>();
+  const auto next = [&in] {
+    Header header;
+    if (in.next(header)) return header.type;
+    throw WireBroken("the connection ended before the service was ready");
+  };
+  if (next() != MessageType::hello) throw WireBroken("the other side says something else first");
+  const auto theirs = in.read<Hello>();
+  if (theirs.version_min > protocol_version || theirs.version_max < protocol_version) {
+    return Refuse{EPROTO,
+                  "no common version of the file protocol; install the same xenlane on both sides"};
   }
-  throw WireBroken("the connection ended before the service was ready");
+  switch (next()) {
+    case MessageType::refuse:
+      return in.read<Refuse>();
+    case MessageType::ready:
+      return in.read<Ready>();
+    default:
+      throw WireBroken("the other side says something else first");
+  }
 }
 
 }  // namespace xenlane::bridge::files

@@ -34,12 +34,17 @@ Attributes attributes_of(const Entry& entry, bool xattrs, bool owner) {
   return out;
 }
 
-int set_attributes(int fd, const Attributes& attributes) {
-  for (const Xattr& xattr : attributes.xattrs) {
+int set_xattrs(int fd, const std::vector<Xattr>& xattrs) {
+  for (const Xattr& xattr : xattrs) {
     if (::fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) != 0) {
       return errno;
     }
   }
+  return 0;
+}
+
+int set_attributes(int fd, const Attributes& attributes) {
+  if (const int error = set_xattrs(fd, attributes.xattrs); error != 0) return error;
   // The owner before the mode: the kernel takes bits away with the former.
   if (attributes.owner && ::fchown(fd, attributes.uid, attributes.gid) != 0) return errno;
   if (::fchmod(fd, attributes.mode) != 0) return errno;
@@ -58,6 +63,7 @@ int Tree::add(std::uint32_t id, std::uint32_t parent, const std::string& name,
   folder.name = name;
   folder.attributes = std::move(attributes);
   folder.error = make(id, folder, dry);
+  folder.attributes.xattrs = {};
   const int error = folder.error;
   folders_.emplace(id, std::move(folder));
   ids_.push_back(id);
@@ -94,6 +100,7 @@ int Tree::make(std::uint32_t id, Folder& folder, bool dry) {
   if (!opened || ::fstat(opened.get(), &status) != 0) return errno;
   folder.device = status.st_dev;
   folder.inode = status.st_ino;
+  if (!dry) folder.xattrs_error = set_xattrs(opened.get(), folder.attributes.xattrs);
   keep(id, std::move(opened));
   return 0;
 }
@@ -139,7 +146,9 @@ int Tree::fd(std::uint32_t id) {
 
 int Tree::finish(std::uint32_t id, const Folder& folder) {
   const int opened = fd(id);
-  return opened < 0 ? errno : set_attributes(opened, folder.attributes);
+  if (opened < 0) return errno;
+  const int error = set_attributes(opened, folder.attributes);
+  return error != 0 ? error : folder.xattrs_error;
 }
 
 }  // namespace xenlane::bridge::files

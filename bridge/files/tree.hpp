@@ -35,6 +35,7 @@ Attributes attributes_of(const Entry& entry, bool xattrs, bool owner);
 
 /// By descriptor; 0 or an errno value.
 int set_attributes(int fd, const Attributes& attributes);
+int set_xattrs(int fd, const std::vector<Xattr>& xattrs);
 
 class Tree {
  public:
@@ -76,7 +77,8 @@ class Tree {
     std::uint32_t parent = 0;
     std::size_t depth = 0;
     std::string name;
-    Attributes attributes;
+    Attributes attributes;  ///< its xattrs are set at once: they may be many and long
+    int xattrs_error = 0;
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
     bool is_new = false;

@@ -90,6 +90,18 @@ bool WireReader::next_if_whole(Header& header) {
   }
 }
 
+void WireReader::wait(std::chrono::nanoseconds no_longer_than) const {
+  pollfd socket{fd_, POLLIN, 0};
+  const timespec time{.tv_sec = no_longer_than.count() / 1'000'000'000,
+                      .tv_nsec = no_longer_than.count() % 1'000'000'000};
+  ::ppoll(&socket, 1, &time, nullptr);
+}
+
+void WireReader::expect_peer() const {
+  pollfd socket{fd_, POLLRDHUP, 0};
+  if (::poll(&socket, 1, 0) > 0) throw WireBroken("the connection ended before all had been sent");
+}
+
 BytesView WireReader::body() {
   if (body_left_ > body_bytes_max || !fill(body_left_)) {
     throw WireBroken("the connection ended within a message");

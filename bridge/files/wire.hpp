@@ -1,6 +1,7 @@
 // The messages of message.hpp over a connection of a channel: a socket, which may block.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <stdexcept>
 
@@ -28,6 +29,11 @@ class WireReader {
   BytesView body();
   /// Some more of a data message's body; empty at its end. Valid until the next call.
   BytesView piece();
+  /// Waits until something has come that was not read yet, or the time is over.
+  void wait(std::chrono::nanoseconds no_longer_than) const;
+  /// WireBroken if the other side has ended the connection, whatever of it is still to be read. For
+  /// whoever works long on what one short message has said.
+  void expect_peer() const;
   /// The body as what T is; WireBroken if it is none.
   template <typename T>
   T read() {

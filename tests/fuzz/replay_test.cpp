@@ -39,6 +39,7 @@ void fuzz_libvirt_channels(Bytes input);
 void fuzz_names_registry(Bytes input);
 void fuzz_forward(Bytes input);
 void fuzz_socks(Bytes input);
+void fuzz_files(Bytes input);
 
 namespace {
 
@@ -69,7 +70,8 @@ constexpr std::array targets{Target{"ring_consume", fuzz_ring_consume},
                              Target{"libvirt_channels", fuzz_libvirt_channels},
                              Target{"names_registry", fuzz_names_registry},
                              Target{"forward", fuzz_forward},
-                             Target{"socks", fuzz_socks}};
+                             Target{"socks", fuzz_socks},
+                             Target{"files", fuzz_files, 2000}};
 
 constexpr std::size_t input_bytes_max = 4096;
 
