@@ -8,7 +8,8 @@
 #   fuzz      every fuzz target for a while (tests/fuzz)
 #   mutants   planted bugs, each of which a test must notice: a third of them, with the next commit
 #             the next third (tests/mutants)
-#   asan      every test, with AddressSanitizer and UndefinedBehaviorSanitizer
+#   asan      the tests labelled fast and slow, and a third of those labelled e2e, with
+#             AddressSanitizer and UndefinedBehaviorSanitizer
 #   tsan      the tests labelled fast that have threads, with ThreadSanitizer
 #
 #   ./test.sh           all of them; exit code 0: all passed; 1: not; 2: packages are missing
@@ -25,7 +26,7 @@ case ${1:-} in
   --fast) passes=(release) slow_pass=release ;;
   '') ;;
   *)
-    sed -n '2,15s/^# \{0,1\}//p' "$root/test.sh" >&2
+    sed -n '2,16s/^# \{0,1\}//p' "$root/test.sh" >&2
     exit 2
     ;;
 esac
@@ -71,10 +72,13 @@ run_bench_pass() {
     --check "$root/tests/bench/budgets.toml" || failures+=(bench)
 }
 
+# Which third of what takes long is run: with the next commit it is the next one.
+third() {
+  echo $(($(git rev-list --count HEAD 2>/dev/null || echo 0) % 3))
+}
+
 run_mutants_pass() {
-  local third
-  third=$(($(git rev-list --count HEAD 2>/dev/null || echo 0) % 3))
-  run_job "$root/tests/mutants/run.sh" --third "$third" || failures+=(mutants)
+  run_job "$root/tests/mutants/run.sh" --third "$(third)" || failures+=(mutants)
 }
 
 run_pass() {
@@ -94,7 +98,10 @@ run_pass() {
   say "$pass: built in $((SECONDS - begin)) s"
   ctest_part "$pass" fast -L '^fast$' -j2
   [[ $pass != "$slow_pass" ]] || ctest_part "$pass" slow -L '^slow$' -j2
-  [[ $pass == tsan ]] || ctest_part "$pass" e2e -L '^e2e$' -j2
+  case $pass in
+    release) ctest_part "$pass" e2e -L '^e2e$' -j2 ;;
+    asan) ctest_part "$pass" e2e -L '^e2e$' -j2 -I "$(($(third) + 1)),,3" ;;
+  esac
   say "$pass: took $((SECONDS - begin)) s"
 }
 
@@ -110,7 +117,7 @@ main() {
       xen) run_xen_pass ;;
       sim) run_sim_pass ;;
       bench) run_bench_pass ;;
-      fuzz) run_job "$root/tests/fuzz/run.sh" || failures+=(fuzz) ;;
+      fuzz) run_job "$root/tests/fuzz/run.sh" --seconds 10 || failures+=(fuzz) ;;
       mutants) run_mutants_pass ;;
       *) run_pass "$pass" ;;
     esac

@@ -77,6 +77,21 @@ Operand parse_operand(const std::string& text) {
   return {text.substr(0, colon), text.substr(colon + 1)};
 }
 
+/// Whether the service can be asked for all of it at once.
+bool fits_request(const std::vector<std::string>& sources,
+                  const std::vector<std::string>& excludes) {
+  constexpr std::size_t others = 64;  // bytes of a request besides its texts, and more
+  std::size_t bytes = others;
+  for (const auto* texts : {&sources, &excludes}) {
+    if (texts->size() > files::request_texts_max) return false;
+    for (const std::string& text : *texts) {
+      if (text.size() > files::path_bytes_max) return false;
+      bytes += text.size() + 2;
+    }
+  }
+  return bytes <= files::body_bytes_max;
+}
+
 Answer<Copy> parse_operands(const CopyOptions& options) {
   const auto wrong = [](const std::string& text) {
     return Answer<Copy>{{}, Failure{exit_usage, text + "; see 'xenlane cp --help'"}};
@@ -112,6 +127,10 @@ Answer<Copy> parse_operands(const CopyOptions& options) {
     return wrong("only one file can go to standard output");
   }
   if (copy.pull && copy.destination.empty()) return wrong("the destination is empty");
+  if (copy.destination.size() > files::path_bytes_max) return wrong("too long a destination");
+  if (copy.pull && !fits_request(copy.sources, options.excludes)) {
+    return wrong("too many or too long sources and patterns; name the folder that they are in");
+  }
   return {std::move(copy), {}};
 }
 

@@ -200,6 +200,11 @@ TEST(Copy, SaysWhatIsWrongWithItsArguments) {
     EXPECT_EQ(outcome.code, one.code) << one.words << ": " << outcome.err;
     EXPECT_THAT(outcome.err, HasSubstr(one.words));
   }
+  std::vector<std::string> many(5000, "web:x");
+  many.push_back(here.dir());
+  const Outcome too_many = here.copy(many);
+  EXPECT_EQ(too_many.code, 2);
+  EXPECT_THAT(too_many.err, HasSubstr("name the folder that they are in"));
   const Outcome wrong_side = here.copy_in_guest({file, "web:"});
   EXPECT_EQ(wrong_side.code, 4);
   EXPECT_THAT(wrong_side.err, HasSubstr("in a guest the other side is 'host:'"));

@@ -12,6 +12,7 @@ from doctor_test import doctor_scenario
 from facts_test import facts_scenario
 from faults_test import (destroy_scenario, destroy_self_test, kill_broker, kill_guest_bridge,
                          kill_scenario, kill_self_test, kill_worker, reboot_scenario)
+from forward_test import forward_scenario
 from guests_test import foreign_scenario, limits_scenario, permissions_scenario
 
 SCENARIOS = {
@@ -24,6 +25,7 @@ SCENARIOS = {
     "kill-host": kill_scenario(kill_broker),
     "bulk": bulk_scenario,
     "copy": copy_scenario,
+    "forward": forward_scenario,
     "permissions": permissions_scenario,
     "bytes": bytes_scenario,
     "limits": limits_scenario,

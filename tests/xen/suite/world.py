@@ -191,6 +191,7 @@ class Guest:
         self.initrd = initrd
         self.memory = memory
         self.kernel_options = kernel
+        self.on_reboot = "destroy"
         self.domid = None
         self.agent = None
 
@@ -212,7 +213,7 @@ class Guest:
                       f'memory={self.memory}\nvcpus=1\n'
                       f'kernel="{ROOT}/guest/vmlinux"\nramdisk="{ROOT}/guest/{self.initrd}"\n'
                       f'extra="{GUEST_KERNEL} {self.kernel_options}"\n'
-                      'on_crash="destroy"\non_reboot="destroy"\n'
+                      f'on_crash="destroy"\non_reboot="{self.on_reboot}"\n'
                       'tsc_mode="native"\n'  # else Xen emulates each look at the clock
                       f"channel={json.dumps(channels)}\n")
         # Its background part holds on to the outputs: a pipe would never end.
