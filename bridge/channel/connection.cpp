@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "transport/base/send_buffer.hpp"
+
 namespace xenlane::bridge {
 
 namespace {
@@ -149,18 +151,8 @@ void Connection::deliver(const transport::ReadableSpans& bytes) {
 }
 
 void Connection::widen_send_buffer(std::uint64_t bytes) {
-  // The kernel counts its own overhead too and doubles what it is told (socket(7)).
-  const int wanted = static_cast<int>(std::min<std::uint64_t>(bytes, send_buffer_bytes_max));
-  int given = 0;
-  socklen_t size = sizeof given;
-  const int socket = socket_.native_handle();
-  if (::getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &given, &size) != 0 || given / 2 >= wanted) {
-    return;
-  }
-  // Without CAP_NET_ADMIN the kernel's net.core.wmem_max is the limit.
-  if (::setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
-    ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-  }
+  transport::widen_send_buffer(socket_.native_handle(), static_cast<int>(std::min<std::uint64_t>(
+                                                            bytes, send_buffer_bytes_max)));
 }
 
 void Connection::wait_writable() {

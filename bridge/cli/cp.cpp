@@ -199,21 +199,25 @@ std::vector<files::Source> open_sources(const Copy& copy, CopyDisplay& display) 
 class Run {
  public:
   Run(const CopyOptions& options, const Copy& copy, CopyDisplay& display, int socket)
-      : options_(options), copy_(copy), display_(display), in_(socket), out_(socket) {}
+      : options_(options),
+        copy_(copy),
+        display_(display),
+        request_(request_for(options, copy)),
+        in_(socket),
+        out_(socket) {}
 
   /// A failure that ends everything; else the display knows how it went.
   std::optional<Failure> run() {
-    files::Request request = request_for(options_, copy_);
     std::vector<files::Source> sources;
     if (!copy_.pull) {
       sources = open_sources(copy_, display_);
       if (sources.empty()) return std::nullopt;
-      request.into_folder |= std::ranges::any_of(sources, files::is_folder);
+      request_.into_folder |= std::ranges::any_of(sources, files::is_folder);
     }
-    const auto answer = files::open_service(in_, out_, request);
+    const auto answer = files::open_service(in_, out_, request_);
     if (const auto* refuse = std::get_if<files::Refuse>(&answer)) return refused(*refuse);
     if (copy_.pull) {
-      return receive(request.into_folder || std::get<files::Ready>(answer).has_folder);
+      return receive(request_.into_folder || std::get<files::Ready>(answer).has_folder);
     }
     send(std::move(sources));
     return std::nullopt;
@@ -227,17 +231,14 @@ class Run {
   }
 
   void send(std::vector<files::Source> sources) {
-    files::SendRules rules;
-    rules.digest = request_for(options_, copy_).digest;
-    rules.dry_run = options_.dry_run;
-    rules.xattrs = options_.xattrs;
+    files::SendRules rules = files::send_rules(request_);
     rules.bytes_per_second_max = options_.bytes_per_second_max;
     for (const std::string& pattern : options_.excludes) rules.excludes.emplace_back(pattern);
     files::Sender(in_, out_, std::move(sources), std::move(rules), display_).run();
   }
 
   std::optional<Failure> receive(bool into_folder) {
-    files::ReceiveRules rules;
+    files::ReceiveRules rules = files::receive_rules(request_);
     files::Destination destination;
     rules.to_stdout = copy_.destination == "-";
     if (!rules.to_stdout) {
@@ -250,12 +251,6 @@ class Run {
       destination = std::move(*opened);
     }
     rules.names = options_.any_names ? files::NameRule::any : files::NameRule::printable;
-    rules.digest = request_for(options_, copy_).digest;
-    rules.checksum = options_.checksum;
-    rules.dry_run = options_.dry_run;
-    rules.verify = options_.verify;
-    rules.xattrs = options_.xattrs;
-    rules.owner = options_.owner;
     rules.only_name = destination.only_name;
     rules.top_names = names_of_sources();
     files::Receiver(in_, out_, files::Tree(std::move(destination.folder)), std::move(rules),
@@ -278,6 +273,7 @@ class Run {
   const CopyOptions& options_;
   const Copy& copy_;
   CopyDisplay& display_;
+  files::Request request_;
   files::WireReader in_;
   files::WireWriter out_;
 };
@@ -297,8 +293,7 @@ int run_copy(const Context& context, const CopyOptions& options) {
 
   copy_socket = socket.value.get();
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, interrupt);
-  CopyDisplayOptions shown{options.as_json, options.verbose, options.dry_run, false,
-                           copy.value.pull};
+  CopyDisplayOptions shown{options.as_json, options.verbose, options.dry_run, false};
   shown.progress = !options.as_json && ::isatty(STDERR_FILENO) == 1;
   CopyDisplay display(shown);
   std::optional<Failure> failure;

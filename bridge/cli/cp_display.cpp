@@ -104,10 +104,10 @@ void CopyDisplay::progress(const files::Counts& counts) {
   if (now < next_) return;
   next_ = now + (options_.as_json ? std::chrono::milliseconds(between_reports) : between_lines);
   rate_.at(now, files::bytes_through(counts_));
-  show(now);
+  show();
 }
 
-void CopyDisplay::show(Clock::time_point /*now*/) {
+void CopyDisplay::show() {
   if (options_.as_json) return print_json("progress");
   fmt::print(stderr, "\r{}\x1b[K", files::progress_line(counts_, rate_.bytes_per_second()));
   std::fflush(stderr);

@@ -15,7 +15,6 @@ struct CopyDisplayOptions {
   bool verbose = false;  ///< a line for each thing that is copied
   bool dry_run = false;
   bool progress = false;  ///< on stderr, a line that is written over
-  bool pull = false;      ///< the other side reads, and this one writes
 };
 
 class CopyDisplay : public files::Report {
@@ -35,7 +34,7 @@ class CopyDisplay : public files::Report {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void show(Clock::time_point now);
+  void show();
   void print_json(const char* event) const;
 
   CopyDisplayOptions options_;

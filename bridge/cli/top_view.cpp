@@ -10,6 +10,7 @@
 #include "bridge/cli/query.hpp"
 #include "bridge/cli/table.hpp"
 #include "bridge/control/protocol.hpp"
+#include "bridge/files/progress.hpp"
 
 namespace xenlane::bridge::cli {
 
@@ -165,14 +166,7 @@ json::array json_rows(const std::vector<TopRow>& rows, const char* name) {
 }  // namespace
 
 std::string format_rate(double bytes_per_second) {
-  constexpr const char* units[] = {"B/s", "KiB/s", "MiB/s", "GiB/s", "TiB/s"};
-  std::size_t unit = 0;
-  while (bytes_per_second >= 1024 && unit + 1 < std::size(units)) {
-    bytes_per_second /= 1024;
-    ++unit;
-  }
-  if (unit == 0) return fmt::format("{:.0f} B/s", bytes_per_second);
-  return fmt::format("{:.1f} {}", bytes_per_second, units[unit]);
+  return files::in_units(bytes_per_second) + "/s";
 }
 
 TopView top_view(const TopSample& before, const TopSample& now) {

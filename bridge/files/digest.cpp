@@ -1,11 +1,14 @@
 #include "bridge/files/digest.hpp"
 
 #include <openssl/evp.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
+#include <vector>
 
 namespace xenlane::bridge::files {
 
@@ -23,6 +26,8 @@ void must(bool worked) {
 }
 
 constexpr std::array<std::byte, 64 * 1024> zeros{};
+/// What is read and hashed at once.
+constexpr std::size_t hashed_bytes = 256 * 1024;
 
 }  // namespace
 
@@ -79,6 +84,21 @@ Digest Hasher::digest() const {
        1);
   out.size = size;
   return out;
+}
+
+bool hash_begin(int fd, std::uint64_t bytes, Hasher& hasher) {
+  std::vector<std::byte> buffer(
+      static_cast<std::size_t>(std::min<std::uint64_t>(bytes, hashed_bytes)));
+  for (std::uint64_t at = 0; at < bytes;) {
+    const auto wanted =
+        static_cast<std::size_t>(std::min<std::uint64_t>(bytes - at, buffer.size()));
+    const ssize_t got = ::pread(fd, buffer.data(), wanted, static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    hasher.update(std::span(buffer).first(static_cast<std::size_t>(got)));
+    at += static_cast<std::uint64_t>(got);
+  }
+  return true;
 }
 
 }  // namespace xenlane::bridge::files

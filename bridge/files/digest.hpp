@@ -43,4 +43,7 @@ class Hasher {
   std::unique_ptr<State> state_;
 };
 
+/// Takes `bytes` of an open file, from its begin on; false when there are fewer or reading fails.
+bool hash_begin(int fd, std::uint64_t bytes, Hasher& hasher);
+
 }  // namespace xenlane::bridge::files

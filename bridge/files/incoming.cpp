@@ -20,7 +20,7 @@ using transport::UniqueFd;
 namespace {
 
 constexpr mode_t mode_meanwhile = 0600;
-constexpr std::size_t read_bytes = 256 * 1024;
+constexpr std::size_t zeros_bytes = 256 * 1024;
 
 boost::system::error_code error_of(int error) {
   return {error, boost::system::generic_category()};
@@ -32,20 +32,6 @@ int link_in(int fd, int folder, const char* name) {
   if (errno != ENOENT && errno != EPERM) return errno;
   const std::string path = fmt::format("/proc/self/fd/{}", fd);
   return ::linkat(AT_FDCWD, path.c_str(), folder, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : errno;
-}
-
-/// Feeds `bytes` of the file from the begin on; false when there are fewer or reading fails.
-bool hash_begin(int fd, std::uint64_t bytes, Hasher& hasher) {
-  Bytes buffer(static_cast<std::size_t>(std::min<std::uint64_t>(bytes, read_bytes)));
-  for (std::uint64_t at = 0; at < bytes;) {
-    const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(bytes - at, read_bytes));
-    const ssize_t got = ::pread(fd, buffer.data(), wanted, static_cast<off_t>(at));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    hasher.update(BytesView(buffer).first(static_cast<std::size_t>(got)));
-    at += static_cast<std::uint64_t>(got);
-  }
-  return true;
 }
 
 }  // namespace
@@ -135,9 +121,9 @@ int Incoming::write(BytesView bytes) {
 
 int Incoming::skip(std::uint64_t length) {
   if (is_stdout_) {
-    const Bytes zeros(static_cast<std::size_t>(std::min<std::uint64_t>(length, read_bytes)));
-    for (; length > 0; length -= std::min<std::uint64_t>(length, read_bytes)) {
-      const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(length, read_bytes));
+    const Bytes zeros(static_cast<std::size_t>(std::min<std::uint64_t>(length, zeros_bytes)));
+    for (; length > 0; length -= std::min<std::uint64_t>(length, zeros_bytes)) {
+      const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(length, zeros_bytes));
       if (const int error = write(BytesView(zeros).first(piece)); error != 0) return error;
     }
     return 0;

@@ -13,6 +13,17 @@ Trouble trouble_of(int error) {
   return error == ENOSPC || error == EDQUOT ? Trouble::no_space : Trouble::destination;
 }
 
+ReceiveRules receive_rules(const Request& request) {
+  ReceiveRules rules;
+  rules.digest = request.digest;
+  rules.checksum = request.checksum;
+  rules.dry_run = request.dry_run;
+  rules.verify = request.verify;
+  rules.xattrs = request.xattrs;
+  rules.owner = request.owner;
+  return rules;
+}
+
 Receiver::Receiver(WireReader& in, WireWriter& out, Tree tree, ReceiveRules rules, Report& report)
     : in_(in), out_(out), tree_(std::move(tree)), rules_(std::move(rules)), report_(report) {}
 

@@ -48,6 +48,9 @@ struct ReceiveRules {
   std::optional<std::set<std::string>> top_names;
 };
 
+/// What a request says of it; the rest is the receiver's own.
+ReceiveRules receive_rules(const Request& request);
+
 class Receiver {
  public:
   Receiver(WireReader& in, WireWriter& out, Tree tree, ReceiveRules rules, Report& report);

@@ -33,6 +33,14 @@ struct Sender::Opened {
   Hasher hasher;
 };
 
+SendRules send_rules(const Request& request) {
+  SendRules rules;
+  rules.digest = request.digest;
+  rules.dry_run = request.dry_run;
+  rules.xattrs = request.xattrs;
+  return rules;
+}
+
 Sender::Sender(WireReader& in, WireWriter& out, std::vector<Source> sources, SendRules rules,
                Report& report)
     : out_(out),
@@ -139,7 +147,7 @@ void Sender::handle(const Reply& reply) {
   const auto found = announced_.find(id);
   if (found == announced_.end()) {
     // It may have answered before it heard that the file cannot be sent.
-    if (is_given_up(id)) return;
+    if (id != 0 && id <= walk_.entries()) return;
     throw WireBroken("the other side answers for an entry that there is not");
   }
   const Found& about = found->second.found;
@@ -166,10 +174,6 @@ void Sender::handle(const Reply& reply) {
     report_.copying(about.path);
   }
   forget(id);
-}
-
-bool Sender::is_given_up(std::uint32_t id) {
-  return id != 0 && id <= walk_.entries();
 }
 
 /// Opens what was announced; 0, or an errno value: ESTALE if it is not what it was.
@@ -218,21 +222,10 @@ void Sender::send_content(const Want& want, Announced& announced, Opened& opened
   if (want.have > 0 && want.have <= opened.size) {
     // What the receiver claims to have counts only if it has the same digest here.
     Hasher hasher(rules_.digest);
-    Bytes& buffer = buffer_;
-    while (offset < want.have) {
-      const auto wanted =
-          static_cast<std::size_t>(std::min<std::uint64_t>(want.have - offset, buffer.size()));
-      const ssize_t got =
-          ::pread(opened.fd.get(), buffer.data(), wanted, static_cast<off_t>(offset));
-      if (got <= 0) break;
-      hasher.update(BytesView(buffer).first(static_cast<std::size_t>(got)));
-      offset += static_cast<std::uint64_t>(got);
-    }
-    if (offset == want.have && hasher.digest() == want.digest) {
+    if (hash_begin(opened.fd.get(), want.have, hasher) && hasher.digest() == want.digest) {
       opened.hasher = std::move(hasher);
+      offset = want.have;
       counts_.bytes_reused += offset;
-    } else {
-      offset = 0;
     }
   }
   out_.say(FileBegin{want.id, offset});

@@ -30,6 +30,9 @@ struct SendRules {
   std::vector<Exclude> excludes;
 };
 
+/// What a request says of it; the rest is the sender's own.
+SendRules send_rules(const Request& request);
+
 class Sender {
  public:
   Sender(WireReader& in, WireWriter& out, std::vector<Source> sources, SendRules rules,
@@ -62,7 +65,6 @@ class Sender {
   bool send_range(const Want& want, Opened& opened, std::uint64_t begin, std::uint64_t end);
   void keep_pace(std::size_t bytes);
   void give_up(std::uint32_t id, Trouble trouble, int error);
-  bool is_given_up(std::uint32_t id);
   void trouble(Trouble trouble, int error, const std::string& path);
 
   WireWriter& out_;

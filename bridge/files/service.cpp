@@ -90,10 +90,7 @@ class Connection {
       if (!source) refuse_path(source.error().value(), untrusted_path);
       sources.push_back(std::move(*source));
     }
-    SendRules rules;
-    rules.digest = request.digest;
-    rules.dry_run = request.dry_run;
-    rules.xattrs = request.xattrs;
+    SendRules rules = send_rules(request);
     rules.tell_troubles = true;
     rules.bytes_per_second_max = request.bytes_per_second_max;
     for (const std::string& pattern : request.excludes) rules.excludes.emplace_back(pattern);
@@ -118,14 +115,8 @@ class Connection {
     auto destination =
         open_destination_beneath(rules_.receive.get(), path, request.into_folder, request.dry_run);
     if (!destination) refuse_path(destination.error().value(), untrusted_path);
-    ReceiveRules rules;
+    ReceiveRules rules = receive_rules(request);
     rules.names = rules_.names;
-    rules.digest = request.digest;
-    rules.checksum = request.checksum;
-    rules.dry_run = request.dry_run;
-    rules.verify = request.verify;
-    rules.xattrs = request.xattrs;
-    rules.owner = request.owner;
     rules.quota = rules_.quota;
     rules.only_name = destination->only_name;
     out_.say(Ready{});

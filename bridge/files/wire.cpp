@@ -10,12 +10,16 @@
 #include <cstring>
 #include <system_error>
 
+#include "transport/base/send_buffer.hpp"
+
 namespace xenlane::bridge::files {
 
 namespace {
 
 /// What is read at once. More would leave the processor's own cache before it is looked at.
 constexpr std::size_t read_bytes = 256 * 1024;
+/// A few pieces of a large file, so that whoever writes and whoever reads wake each other seldom.
+constexpr int send_buffer_bytes = 1024 * 1024;
 constexpr std::size_t collected_bytes_max = 64 * 1024;
 /// From here on a copy costs more than a further piece of the write.
 constexpr std::size_t long_data_bytes = 16 * 1024;
@@ -27,10 +31,7 @@ std::string errno_text() {
 }  // namespace
 
 WireWriter::WireWriter(int fd) : fd_(fd) {
-  int bytes = 1 << 20;
-  if (::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
-    (void)::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-  }
+  transport::widen_send_buffer(fd, send_buffer_bytes);
 }
 
 WireReader::WireReader(int fd) : fd_(fd), buffer_(read_bytes) {}
@@ -140,7 +141,6 @@ void WireWriter::write_with(BytesView more) {
   std::array<iovec, 2> parts{
       {{out_.data(), out_.size()}, {const_cast<std::byte*>(more.data()), more.size()}}};
   std::size_t left = out_.size() + more.size();
-  bytes_ += left;
   while (left > 0) {
     const msghdr message{.msg_name = nullptr,
                          .msg_namelen = 0,

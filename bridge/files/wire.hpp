@@ -83,8 +83,6 @@ class WireWriter {
   /// One data message. Long ones go out at once, without another copy.
   void data(BytesView bytes);
   void flush();
-  /// Written so far.
-  std::uint64_t bytes() const { return bytes_; }
 
  private:
   void flush_if_long();
@@ -94,7 +92,6 @@ class WireWriter {
   int fd_;
   std::function<void()> while_waiting_;
   Bytes out_;
-  std::uint64_t bytes_ = 0;
 };
 
 }  // namespace xenlane::bridge::files

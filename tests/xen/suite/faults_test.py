@@ -268,12 +268,20 @@ GUEST_PROGRAM = ("/guest/trickle |"
                  "{ head -c 1 >/tmp/flowing; cat >/dev/null; }; exit $(cat /tmp/ended)")
 
 
+def await_flow(guest):
+    """Until the guest's program has bytes back; else what there is to see of it."""
+    if guest.agent.wait(guest.agent.start("until [ -s /tmp/flowing ]; do sleep 0.1; done"), 60):
+        return
+    seen = guest.sh("cat /tmp/ended; ls -l /tmp; ps; xenlane status --json", expect=None)
+    raise Failure(f"{guest.name}: its program has nothing back in 60 s: {seen}")
+
+
 def kill_round(world, guest, kill):
     with timed(kill.__name__), Reader(guest) as reader:
         guest.sh("rm -f /tmp/flowing")
         theirs = guest.agent.start(GUEST_PROGRAM)
         reader.await_bytes()
-        guest.sh("until [ -s /tmp/flowing ]; do sleep 0.1; done")
+        await_flow(guest)
         steps = kill(world, guest)
         killed = next(steps)
         reader.check_error(killed)
