@@ -44,10 +44,13 @@ Result simulate(const Options& options) {
 World::World(const Options& options) : options_(options), env_(options.seed) {
   std::signal(SIGPIPE, SIG_IGN);  // as the daemons' mains do
   env_.print_trace = options.print_trace;
-  // Sockets only: in memory where that can be had.
-  folder_ = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-  folder_ += "/xenlane-sim-XXXXXX";
-  if (::mkdtemp(folder_.data()) == nullptr) throw Failure("mkdtemp");
+  // Sockets only: in memory where that can be had. Paths are in messages that cross the lanes, so
+  // the folder has the same name in every run: what zstd made of its own one would be now longer,
+  // now shorter.
+  real_folder_ = ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  real_folder_ += "/xenlane-sim-XXXXXX";
+  if (::mkdtemp(real_folder_.data()) == nullptr) throw Failure("mkdtemp");
+  std::filesystem::current_path(real_folder_);
   environment() = &env_;
   if (options_.random) env_.draw_faults();
   store_ = std::make_unique<StoreProcess>();
@@ -80,7 +83,8 @@ World::~World() {
   store_.reset();
   environment() = nullptr;
   std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
+  std::filesystem::current_path(former_folder_, ignored);
+  std::filesystem::remove_all(real_folder_, ignored);
 }
 
 void World::run() {

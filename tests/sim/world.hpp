@@ -165,7 +165,9 @@ class World {
 
   Options options_;
   Environment env_;
-  std::string folder_;
+  const std::filesystem::path former_folder_ = std::filesystem::current_path();
+  std::string real_folder_;
+  const std::string folder_ = "/proc/self/cwd";  ///< the same one
   std::unique_ptr<StoreProcess> store_;
   std::unique_ptr<Hypervisor> hypervisor_;
   std::vector<std::unique_ptr<Guest>> guests_;
