@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 
-from world import LOGS, Guest, check, eventually, listed_domains, run, timed
+from world import LOGS, Guest, check, eventually, listed_domains, listed_domid, run, timed
 
 PORT = 7007
 CONNECTIONS = 50
@@ -85,8 +85,7 @@ def reboots(guest):
         eventually(lambda: answers(path), 30, f"{guest.name}: the forward does not answer")
         run("xl", "reboot", guest.name)
         with timed(f"xl reboot {guest.name}"):
-            eventually(lambda: guest.name in listed_domains()
-                       and int(run("xl", "domid", guest.name)) != before, 120,
+            eventually(lambda: listed_domid(guest.name, before) != before, 120,
                        f"{guest.name} is not there again")
             guest.agent.close()
             guest.attach(f"/run/{guest.name}.agent")

@@ -11,6 +11,7 @@ from world import LOGS, World
 
 QUEUE = "/xen-test/queue"
 TAKEN = "/xen-test/taken"
+AT = LOGS + "/at"  # what this machine is at
 
 
 def say(line):
@@ -39,6 +40,8 @@ def take():
             os.rename(f"{QUEUE}/{entry}", f"{TAKEN}/{entry}")
         except FileNotFoundError:
             continue
+        with open(AT, "w") as at:
+            at.write(entry)
         return entry.split(" ", 1)[1]
     return None
 
@@ -48,6 +51,7 @@ def main():
     if attempt("start", World.start, world):
         while name := take():
             attempt(name, {**SCENARIOS, **ON_REQUEST}.get(name, no_such_scenario), world)
+            os.remove(AT)
     with open(LOGS + "/done", "w"):
         pass
 

@@ -78,6 +78,13 @@ def listed_domains():
     return [line.split()[0] for line in run("xl", "list").splitlines()[1:]]
 
 
+def listed_domid(name, otherwise):
+    """By one call of xl: a domain that is listed may be gone at the next."""
+    ids = [line.split()[1] for line in run("xl", "list").splitlines()[1:]
+           if line.split()[0] == name]
+    return int(ids[-1]) if ids else otherwise
+
+
 def xenstore(path):
     """The value, or None."""
     done = subprocess.run(["xenstore-read", path], capture_output=True, timeout=20, check=False)
