@@ -95,10 +95,11 @@ int Incoming::open_partial(int folder, const Basis* basis) {
     }
     // Its digest was taken before it was locked.
     if (basis != nullptr && state_of(status) != basis->state) return ESTALE;
-    if (::ftruncate(fd_.get(), static_cast<off_t>(offset)) != 0 ||
-        ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_SET) < 0) {
-      return errno;
-    }
+    // Not where it changes nothing: ext4 starts to write out on close what was truncated to nothing
+    // once (ext4(5), auto_da_alloc), and whoever closes waits.
+    const auto begin = static_cast<off_t>(offset);
+    if (status.st_size != begin && ::ftruncate(fd_.get(), begin) != 0) return errno;
+    if (::lseek(fd_.get(), begin, SEEK_SET) < 0) return errno;
     has_name_ = true;
     size_ = offset;
     return 0;

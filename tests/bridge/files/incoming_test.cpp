@@ -13,6 +13,17 @@
 
 #include "bridge/files/names.hpp"
 #include "tests/bridge/temp_dir.hpp"
+#include "tests/support/real_call.hpp"
+
+namespace {
+int truncations = 0;
+}
+
+extern "C" int ftruncate(int file, off_t length) noexcept {
+  static const auto call = xenlane::tests::real_call<int (*)(int, off_t)>("ftruncate");
+  ++truncations;
+  return call(file, length);
+}
 
 namespace xenlane::bridge::files {
 namespace {
@@ -96,6 +107,16 @@ TEST_F(FilesIncoming, LargeOneIsKeptForTheNextRunAndForNobodyElse) {
   EXPECT_EQ(file->write(bytes_of("then more")), 0);
   EXPECT_EQ(file->place(folder_.get(), attributes_), 0);
   EXPECT_EQ(read("file"), "first then more");
+}
+
+/// On ext4 the close of a file that was truncated waits for the disk.
+TEST_F(FilesIncoming, LargeOneIsTruncatedOnlyWhereThereIsSomethingToTakeAway) {
+  truncations = 0;
+  receive(true, "whole");
+  EXPECT_EQ(truncations, 0);
+  std::ofstream(partial()) << "left by another run";
+  EXPECT_EQ(error_of(true, 0), 0);
+  EXPECT_EQ(truncations, 1);
 }
 
 /// The digest of what is kept is taken when the file is announced; until it comes, another run may
