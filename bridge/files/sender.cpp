@@ -281,7 +281,11 @@ bool Sender::send_range(const Want& want, Opened& opened, std::uint64_t begin, s
     if (got == 0) return give_up(want.id, Trouble::changed, ESTALE), false;
     const BytesView piece = BytesView(buffer_).first(static_cast<std::size_t>(got));
     opened.hasher.update(piece);
-    out_.data(piece);
+    if (opened.is_stdin) {
+      out_.data(piece);
+    } else {
+      out_.data_of_file(piece, fd, at);
+    }
     at += piece.size();
     counts_.bytes_sent += piece.size();
     if (opened.is_stdin) counts_.bytes += piece.size();

@@ -1,6 +1,7 @@
 #include "bridge/files/wire.hpp"
 
 #include <poll.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -23,6 +24,8 @@ constexpr int send_buffer_bytes = 1024 * 1024;
 constexpr std::size_t collected_bytes_max = 64 * 1024;
 /// From here on a copy costs more than a further piece of the write.
 constexpr std::size_t long_data_bytes = 16 * 1024;
+/// And from here on more than to pass on the pages that the bytes are in.
+constexpr std::size_t passed_on_bytes_min = 64 * 1024;
 
 std::string errno_text() {
   return std::generic_category().message(errno);
@@ -32,6 +35,13 @@ std::string errno_text() {
 
 WireWriter::WireWriter(int fd) : fd_(fd) {
   transport::widen_send_buffer(fd, send_buffer_bytes);
+  int room = 0;
+  socklen_t size = sizeof room;
+  // A stream can be written to when three quarters of its buffer are free (unix_writable() in
+  // Linux, net/unix/af_unix.c); one of them is left for what the kernel counts besides.
+  if (::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &size) == 0 && room > 0) {
+    never_blocks_bytes_ = static_cast<std::size_t>(room) / 2;
+  }
 }
 
 WireReader::WireReader(int fd) : fd_(fd), buffer_(read_bytes) {}
@@ -133,6 +143,21 @@ void WireWriter::data(BytesView bytes) {
   flush_if_long();
 }
 
+void WireWriter::data_of_file(BytesView bytes, int file, std::uint64_t offset) {
+  if (bytes.size() < passed_on_bytes_min || never_blocks_bytes_ == 0) return data(bytes);
+  encode_header(out_, MessageType::data, bytes.size());
+  flush();
+  auto at = static_cast<off_t>(offset);
+  while (!bytes.empty()) {
+    if (!await_room()) continue;
+    const ssize_t gone = ::sendfile(fd_, file, &at, std::min(bytes.size(), never_blocks_bytes_));
+    if (gone < 0 && errno == EINTR) continue;
+    // A file that has become shorter, or one of a kind that cannot be passed on.
+    if (gone <= 0) return write_with(bytes);
+    bytes = bytes.subspan(static_cast<std::size_t>(gone));
+  }
+}
+
 void WireWriter::flush() {
   if (!out_.empty()) write_with({});
 }
@@ -150,8 +175,11 @@ void WireWriter::write_with(BytesView more) {
                          .msg_controllen = 0,
                          .msg_flags = 0};
     const ssize_t written = ::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (written < 0 && errno == EAGAIN) await_room();
-    if (written < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EAGAIN) {
+      await_room();
+      continue;
+    }
     if (written < 0) throw WireBroken("the connection broke: " + errno_text());
     auto gone = static_cast<std::size_t>(written);
     left -= gone;
@@ -165,12 +193,12 @@ void WireWriter::write_with(BytesView more) {
   out_.clear();
 }
 
-void WireWriter::await_room() {
+/// False when there is none yet. What the peer has sent meanwhile is seen to.
+bool WireWriter::await_room() {
   pollfd socket{fd_, static_cast<short>(POLLOUT | (while_waiting_ ? POLLIN : 0)), 0};
-  if (::poll(&socket, 1, -1) > 0 && (socket.revents & POLLIN) != 0 && while_waiting_) {
-    while_waiting_();
-  }
-  errno = EAGAIN;
+  if (::poll(&socket, 1, -1) < 0) return false;
+  if ((socket.revents & POLLIN) != 0 && while_waiting_) while_waiting_();
+  return (socket.revents & ~POLLIN) != 0;
 }
 
 }  // namespace xenlane::bridge::files

@@ -82,14 +82,19 @@ class WireWriter {
   void say(MessageType type) { encode_header(out_, type, 0); }
   /// One data message. Long ones go out at once, without another copy.
   void data(BytesView bytes);
+  /// The same, of bytes that have been read from `file`, at `offset`. Of many the kernel passes the
+  /// file's own pages on, so what it holds when they are taken is what arrives. Whoever calls it
+  /// ignores SIGPIPE.
+  void data_of_file(BytesView bytes, int file, std::uint64_t offset);
   void flush();
 
  private:
   void flush_if_long();
   void write_with(BytesView more);
-  void await_room();
+  bool await_room();
 
   int fd_;
+  std::size_t never_blocks_bytes_ = 0;  ///< so many fit in when poll() says that some do
   std::function<void()> while_waiting_;
   Bytes out_;
 };
