@@ -1,7 +1,7 @@
 #include "bridge/files/wire.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -26,6 +26,10 @@ constexpr std::size_t collected_bytes_max = 64 * 1024;
 constexpr std::size_t long_data_bytes = 16 * 1024;
 /// And from here on more than to pass on the pages that the bytes are in.
 constexpr std::size_t passed_on_bytes_min = 64 * 1024;
+/// Room for their pages and for the messages before them; the kernel lets everybody have twice that
+/// (pipe(7), pipe-max-size).
+constexpr int pipe_bytes = 512 * 1024;
+constexpr std::size_t taken_along_bytes_max = 4096;
 
 std::string errno_text() {
   return std::generic_category().message(errno);
@@ -143,19 +147,58 @@ void WireWriter::data(BytesView bytes) {
   flush_if_long();
 }
 
+/// Header and content are to arrive together: whoever reads is woken, for many bytes or for few.
 void WireWriter::data_of_file(BytesView bytes, int file, std::uint64_t offset) {
   if (bytes.size() < passed_on_bytes_min || never_blocks_bytes_ == 0) return data(bytes);
+  if (out_.size() > taken_along_bytes_max) flush();
   encode_header(out_, MessageType::data, bytes.size());
-  flush();
-  auto at = static_cast<off_t>(offset);
-  while (!bytes.empty()) {
-    if (!await_room()) continue;
-    const ssize_t gone = ::sendfile(fd_, file, &at, std::min(bytes.size(), never_blocks_bytes_));
-    if (gone < 0 && errno == EINTR) continue;
-    // A file that has become shorter, or one of a kind that cannot be passed on.
-    if (gone <= 0) return write_with(bytes);
-    bytes = bytes.subspan(static_cast<std::size_t>(gone));
+  const std::size_t held = into_pipe(bytes, file, offset);
+  const std::size_t gone = out_of_pipe(held);
+  if (gone < held) {
+    pipe_in_ = {};
+    pipe_out_ = {};
   }
+  // Of a file that has become shorter, or of a kind that has no pages to be passed on.
+  const std::size_t begun = std::min(gone, out_.size());
+  out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(begun));
+  bytes = bytes.subspan(gone - begun);
+  if (!bytes.empty()) write_with(bytes);
+}
+
+/// What is collected and the file's pages; how many bytes that were, from the first on.
+std::size_t WireWriter::into_pipe(BytesView bytes, int file, std::uint64_t offset) {
+  if (!pipe_in_) {
+    int ends[2] = {-1, -1};
+    if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return 0;
+    pipe_out_ = transport::UniqueFd(ends[0]);
+    pipe_in_ = transport::UniqueFd(ends[1]);
+    if (::fcntl(ends[1], F_SETPIPE_SZ, pipe_bytes) < pipe_bytes) return 0;
+  }
+  if (::write(pipe_in_.get(), out_.data(), out_.size()) != static_cast<ssize_t>(out_.size())) {
+    return 0;
+  }
+  auto at = static_cast<off_t>(offset);
+  std::size_t left = bytes.size();
+  while (left > 0) {
+    const ssize_t got = ::splice(file, &at, pipe_in_.get(), nullptr, left, SPLICE_F_NONBLOCK);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    left -= static_cast<std::size_t>(got);
+  }
+  return out_.size() + bytes.size() - left;
+}
+
+std::size_t WireWriter::out_of_pipe(std::size_t size) {
+  std::size_t gone = 0;
+  while (gone < size) {
+    if (!await_room()) continue;
+    const std::size_t some = std::min(size - gone, never_blocks_bytes_);
+    const ssize_t taken = ::splice(pipe_out_.get(), nullptr, fd_, nullptr, some, 0);
+    if (taken < 0 && errno == EINTR) continue;
+    if (taken <= 0) break;
+    gone += static_cast<std::size_t>(taken);
+  }
+  return gone;
 }
 
 void WireWriter::flush() {

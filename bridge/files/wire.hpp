@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "bridge/files/message.hpp"
+#include "transport/base/unique_fd.hpp"
 
 namespace xenlane::bridge::files {
 
@@ -92,9 +93,13 @@ class WireWriter {
   void flush_if_long();
   void write_with(BytesView more);
   bool await_room();
+  std::size_t into_pipe(BytesView bytes, int file, std::uint64_t offset);
+  std::size_t out_of_pipe(std::size_t size);
 
   int fd_;
   std::size_t never_blocks_bytes_ = 0;  ///< so many fit in when poll() says that some do
+  transport::UniqueFd pipe_in_;         ///< of pages on their way from a file to the socket
+  transport::UniqueFd pipe_out_;
   std::function<void()> while_waiting_;
   Bytes out_;
 };

@@ -111,6 +111,10 @@ warm() {
   head -c "$((mib * 1048576))" /dev/zero >"$work/warm"
   rm "$work/warm"
 }
+large_alone() {
+  warm
+  seconds cp --reflink=never "$work/large" "$work/to/large"
+}
 large_cat() {
   warm
   seconds socat -b 262144 "FILE:$work/large" "UNIX-CONNECT:$XENLANE_RUN_DIR/web/org.bench.cat"
@@ -158,6 +162,7 @@ measure_large() {
   head -c "$((mib * 1048576))" /dev/urandom >"$work/large"
   printf '| %d MiB | s | MB/s | x cat |\n| --- | ---: | ---: | ---: |\n' "$mib" | tee -a "$markdown"
   table large cat "bare=a bare stream, no file at either end" \
+    "alone=cp, without any channel" \
     "cat=socat from the file, cat to one" "cp=xenlane cp" "scp=scp" "rsync=rsync -a"
   rm "$work/large"
 }
