@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <pwd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <memory>
@@ -26,8 +27,17 @@ constexpr int user_groups_max = 1024;
 struct PolicyOptions {
   std::vector<std::string> words;  ///< [GUEST] NAME
   std::string user;
+  std::string dial;    ///< what the other side would dial by it
+  std::string listen;  ///< what it would have listened on
   std::string config;
   bool as_json = false;
+};
+
+/// What is asked of the channel besides.
+struct Question {
+  std::optional<LocalUser> user;
+  std::optional<ForwardAddress> dial;
+  std::optional<ForwardAddress> listen;
 };
 
 struct Reason {
@@ -109,8 +119,25 @@ void check_user(Verdict& verdict, const ChannelConfig& channel, const LocalUser&
   }
 }
 
+/// What `allow` or `allow_listen` says of an address.
+void check_address(Verdict& verdict, const ChannelConfig& channel, const char* list,
+                   const ForwardRules& rules, const ForwardAddress& address) {
+  if (!channel.target || channel.target->kind() != TargetKind::forward) {
+    return verdict.refuse(
+        channel.where,
+        fmt::format("only a channel with target = \"builtin:forward\" has {}", list));
+  }
+  const auto rule = std::find_if(rules.begin(), rules.end(),
+                                 [&](const ForwardRule& one) { return one.allows(address); });
+  if (rule != rules.end()) {
+    verdict.add(channel.where, fmt::format("{}: \"{}\" has {}", list, rule->text(), address.uri()));
+  } else {
+    verdict.refuse(channel.where, fmt::format("{} does not have {}", list, address.uri()));
+  }
+}
+
 Verdict check(const BridgeConfig& config, const std::string& guest, const std::string& name,
-              const LocalUser* user) {
+              const Question& question) {
   Verdict verdict;
   const bool on_host = !guest.empty();
   if (on_host && !guest_is_served(config, guest)) {
@@ -132,7 +159,11 @@ Verdict check(const BridgeConfig& config, const std::string& guest, const std::s
     const ChannelConfig& channel = *decision.channel;
     verdict.add(channel.where, fmt::format("end = \"{}\": {}", to_string(channel.end),
                                            describe_end(channel, on_host)));
-    if (user != nullptr) check_user(verdict, channel, *user);
+    if (question.user) check_user(verdict, channel, *question.user);
+    if (question.dial) check_address(verdict, channel, "allow", channel.allow, *question.dial);
+    if (question.listen) {
+      check_address(verdict, channel, "allow_listen", channel.allow_listen, *question.listen);
+    }
   }
   return verdict;
 }
@@ -164,11 +195,21 @@ int run_check(const PolicyOptions& options) {
     return fail(exit_usage,
                 fmt::format("'{}': {}", escape_untrusted(options.words.back()), name.error().text));
   }
-  std::optional<LocalUser> user;
+  Question question;
   if (!options.user.empty()) {
     auto found = find_local_user(options.user);
     if (found.failure) return fail(found.failure->code, found.failure->message);
-    user = std::move(found.value);
+    question.user = std::move(found.value);
+  }
+  for (const bool listens : {false, true}) {
+    const std::string& text = listens ? options.listen : options.dial;
+    if (text.empty()) continue;
+    const auto address = ForwardAddress::parse(text, listens);
+    if (!address) {
+      return fail(exit_usage,
+                  fmt::format("'{}': {}", escape_untrusted(text), address.error().text));
+    }
+    (listens ? question.listen : question.dial) = *address;
   }
   const std::optional<std::string> path =
       options.config.empty() ? std::nullopt : std::optional(options.config);
@@ -178,7 +219,7 @@ int run_check(const PolicyOptions& options) {
                 fmt::format("{}: no daemon starts with this; see --check of the daemon",
                             escape_untrusted(load.config.file, 4096)));
   }
-  const Verdict verdict = check(load.config, guest, name->text(), user ? &*user : nullptr);
+  const Verdict verdict = check(load.config, guest, name->text(), question);
   if (options.as_json) {
     print_json(guest, name->text(), verdict);
   } else {
@@ -201,6 +242,9 @@ void add_policy(CLI::App& app, Action& action) {
       ->required()
       ->expected(1, 2);
   verb->add_option("--user", options->user, "May this local user use the channel's socket?");
+  verb->add_option("--dial", options->dial,
+                   "May the other side dial this by it (tcp:HOST:PORT, unix:/path)?");
+  verb->add_option("--listen", options->listen, "May the other side have it listen here?");
   verb->add_option("--config", options->config,
                    "Another file than /etc/xenlane/host.toml, or guest.toml without a guest");
   verb->add_flag("--json", options->as_json, "Print JSON");
@@ -211,7 +255,8 @@ void add_policy(CLI::App& app, Action& action) {
       "Examples:\n"
       "  xenlane policy check web org.example.backup                on the host\n"
       "  xenlane policy check web org.example.agent --user alice    on the host\n"
-      "  xenlane policy check org.example.backup --user backup      in a guest");
+      "  xenlane policy check org.example.backup --user backup      in a guest\n"
+      "  xenlane policy check org.xenlane.forward-in-guest.0 --dial tcp:localhost:5432");
   verb->callback([options, &action] {
     action = [options](const Context& /*context*/) { return run_check(*options); };
   });

@@ -37,6 +37,12 @@ name = "org.closed.agent"
 end = "port"
 mode = "0600"
 [[channel]]
+name = "org.open.forward"
+end = "dial"
+target = "builtin:forward"
+allow = ["tcp:localhost:5432", "unix:/run/redis/*.sock"]
+allow_listen = ["tcp:localhost:3000-3999"]
+[[channel]]
 name = "org.broken.one"
 end = "dial"
 )");
@@ -80,6 +86,27 @@ TEST_F(PolicyCheck, SaysWhichUserMayOpenWhat) {
   EXPECT_EQ(closed.exit_code, exit_refused);
   EXPECT_THAT(closed.out, HasSubstr("cannot open the socket: permissions 0600"));
   EXPECT_EQ(check({"db", "org.closed.agent", "--user", "0"}).exit_code, exit_ok) << "root";
+}
+
+TEST_F(PolicyCheck, SaysWhatMayBeDialledAndListenedOn) {
+  const ToolResult dialled = check({"db", "org.open.forward", "--dial", "unix:/run/redis/a.sock"});
+  EXPECT_EQ(dialled.exit_code, exit_ok) << dialled.out << dialled.err;
+  EXPECT_THAT(dialled.out,
+              HasSubstr("allow: \"unix:/run/redis/*.sock\" has unix:/run/redis/a.sock"));
+  const ToolResult other = check({"db", "org.open.forward", "--dial", "tcp:localhost:22"});
+  EXPECT_EQ(other.exit_code, exit_refused);
+  EXPECT_THAT(other.out, HasSubstr("allow does not have tcp:localhost:22"));
+  const ToolResult both = check(
+      {"db", "org.open.forward", "--dial", "tcp:localhost:5432", "--listen", "tcp:localhost:2999"});
+  EXPECT_EQ(both.exit_code, exit_refused) << "one of them is not allowed";
+  EXPECT_THAT(both.out, HasSubstr("allow_listen does not have tcp:localhost:2999"));
+  EXPECT_EQ(check({"db", "org.open.forward", "--listen", "tcp:localhost:3999"}).exit_code, exit_ok);
+  const ToolResult plain = check({"db", "org.secret.keys", "--dial", "tcp:localhost:5432"});
+  EXPECT_EQ(plain.exit_code, exit_refused);
+  EXPECT_THAT(plain.out, HasSubstr("only a channel with target = \"builtin:forward\" has allow"));
+  const ToolResult wrong = check({"db", "org.open.forward", "--dial", "localhost:5432"});
+  EXPECT_EQ(wrong.exit_code, exit_usage);
+  EXPECT_THAT(wrong.err, HasSubstr("'localhost:5432'"));
 }
 
 TEST_F(PolicyCheck, TellsProgramsTheSameAsJson) {
