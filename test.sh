@@ -51,10 +51,11 @@ trap 'exit 143' TERM HUP
 
 failures=()
 
-# failed NAME LOG PATTERN: what the log says of it is said again at the end.
+# failed NAME LOG PATTERN: in the end the log's lines that have it, or its last ones, are said again.
 failed() {
   failures+=("$1")
-  grep -E "$3" "$2" | sed "s|^ *|  $1: |" | tail -n 20 >>"$root/build/test-failures" || true
+  { grep -E "$3" "$2" || cat "$2"; } | sed "s|^ *|  $1: |" | tail -n 15 \
+    >>"$root/build/test-failures"
 }
 
 # ctest_part PASS NAME CTEST_ARGUMENTS...: the summary on stdout, all the rest in a log.
@@ -81,7 +82,7 @@ script_part() {
   run_job "$@" >&8 8>&- || status=$?
   exec 8>&-
   wait "$tee" || true
-  ((status == 0)) || failed "$name" "$log" 'FAILED|failed|not noticed|crash'
+  ((status == 0)) || failed "$name" "$log" 'FAILED|BROKEN|SURVIVED|ERROR|failed'
 }
 
 # Passes that run what the release pass has built. Without it that one has failed, and said so.
