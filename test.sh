@@ -51,7 +51,7 @@ trap 'exit 143' TERM HUP
 
 failures=()
 
-# failed NAME LOG PATTERN: in the end the log's lines that have it, or its last ones, are said again.
+# failed NAME LOG PATTERN: its lines with that, or its last ones, are said again in the end.
 failed() {
   failures+=("$1")
   { grep -E "$3" "$2" || cat "$2"; } | sed "s|^ *|  $1: |" | tail -n 15 \
